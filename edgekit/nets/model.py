@@ -1,0 +1,49 @@
+"""The Model record: a network and everything needed to build it again in a new process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from edgekit.nets.edits import Edit
+from edgekit.nets.quantisation import QuantisationTable
+from edgekit.schema.recipe import ModelSource
+from edgekit.schema.tensors import InputSpec, OutputSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network + where it came from + what was done to it.
+
+    `network` in another process is: call `source.factory`, apply `edits` in order, load the weights.
+    The network is in eval mode unless a pass is training it. A pass never changes the Model it was given.
+    """
+
+    network: nn.Module
+    source: ModelSource
+    outputs: tuple[OutputSpec, ...]
+    edits: tuple[Edit, ...] = ()
+    history: tuple[str, ...] = ()
+    table: QuantisationTable | None = None
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """The network's inputs, batch first."""
+        return self.source.inputs
+
+    def example(self, batch: int = 1, seed: int = 0) -> tuple[torch.Tensor, ...]:
+        """Random inputs, one tensor per input spec, `batch` in place of the first dimension."""
+        generator = torch.Generator().manual_seed(seed)
+        return tuple(torch.randn((batch, *spec.shape[1:]), generator=generator) for spec in self.inputs)
+
+    def with_(self, network: nn.Module, step: str, edits: Sequence[Edit] = (), table: QuantisationTable | None = None) -> Model:
+        """The same model after a step. A changed network drops a table made for the old one unless given anew."""
+        return replace(
+            self, network=network, edits=self.edits + tuple(edits), history=(*self.history, step), table=table
+        )

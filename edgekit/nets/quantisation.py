@@ -1,0 +1,49 @@
+"""The quantisation table: scales, zero points, ranges and integer codes, decided once for every convention.
+
+An *edge* is an activation tensor of the canonical program (`nets/program.py`), named `<module path>/<op>` or
+`input:<name>`. A *weight* is named `<module path>.weight`. real = scale * (code - zero_point) everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class EdgeRange:
+    """What an activation was seen to be, and the affine int8 grid decided from it.
+
+    `low` <= 0 <= `high`. `scale` and `zero_point` are for signed codes in [-128, 127]; the unsigned form of the same
+    grid is `zero_point + 128`. `tied_to` names the edge whose grid this one must share.
+    """
+
+    low: float
+    high: float
+    scale: float
+    zero_point: int
+    bits: int = 8
+    tied_to: str | None = None
+
+
+@dataclass(frozen=True)
+class WeightCodes:
+    """Symmetric integer codes of a weight: real = scale[c] * codes[c], c along `axis`.
+
+    codes: int8, shaped like the weight. scale: float32 (C,).
+    """
+
+    codes: torch.Tensor
+    scale: torch.Tensor
+    axis: int
+    bits: int = 8
+
+
+@dataclass(frozen=True)
+class QuantisationTable:
+    """Everything that quantisation decided about one network."""
+
+    edges: dict[str, EdgeRange]
+    weights: dict[str, WeightCodes]
+    excluded: tuple[str, ...] = ()

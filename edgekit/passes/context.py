@@ -1,0 +1,41 @@
+"""What a pass is handed besides the model and its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edgekit.data.samples import Splits
+from edgekit.data.metrics import Metric
+from edgekit.nets.model import Model
+from edgekit.schema.profile import Profile
+from edgekit.schema.target import Target
+
+
+class Progress(Protocol):
+    """Told how far a pass is."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """Frozen surroundings of one step.
+
+    Attributes:
+        splits: preprocessed samples; the test split is not among what a pass may read.
+        teacher: the teacher model, trained; raises PassError when the recipe has none and there is no earlier model.
+        measure: latency of a model on the chosen device, or None where nothing measures.
+        folder: checkpoints of an unfinished step; a killed build finds them again.
+    """
+
+    target: Target
+    splits: Splits
+    metric: Metric
+    teacher: Callable[[], Model]
+    measure: Callable[[Model], Profile | None]
+    seed: int
+    progress: Progress
+    folder: Path

@@ -1,0 +1,13 @@
+"""The base of every record that crosses a file boundary."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """Frozen, and unknown keys are refused: a typing error in a recipe must not be ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Options(Record):
+    """Base of every pass's options: what a step in a recipe may set."""

@@ -1,0 +1,32 @@
+"""Gates: bounds that a build must meet."""
+
+from pydantic import Field, model_validator
+
+from edgekit.schema.base import Record
+
+
+class Bound(Record):
+    """One side of a number line. `required` decides whether 'not evaluated' leaves the build incomplete."""
+
+    at_most: float | None = None
+    at_least: float | None = None
+    required: bool = True
+
+    @model_validator(mode="after")
+    def _one_side(self) -> "Bound":
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("set exactly one of at_most, at_least")
+        return self
+
+
+class Gates(Record):
+    """Each quantity is judged for every artifact; what only a device can tell, on that device."""
+
+    float_metric: Bound | None = Field(None, description="the float network's metric on the test split, in PyTorch")
+    metric: Bound | None = Field(None, description="an artifact's metric on the test split, in its own runtime")
+    metric_drop: Bound | None = Field(None, description="float metric minus the artifact's, as a share")
+    size_bytes: Bound | None = Field(None, description="the artifact's file")
+    parity_code_error: Bound | None = Field(None, description="largest difference in integer codes from the Q/DQ program in PyTorch")
+    latency_p50_ms: Bound | None = None
+    latency_p99_ms: Bound | None = None
+    peak_rss_bytes: Bound | None = None

@@ -1,0 +1,230 @@
+"""manifest.json: the contract of a bundle. Keys are only ever added."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from edgekit.schema.base import Record
+from edgekit.schema.profile import Conditions
+from edgekit.schema.tensors import ArtifactTensor, InputSpec, OutputSpec, Preprocess
+
+
+class RecipeRow(Record):
+    """The recipe as it was run."""
+
+    name: str
+    digest: str
+    text: str
+
+
+class TargetRow(Record):
+    """The target as it was read."""
+
+    name: str
+    digest: str
+
+
+class Override(Record):
+    """A file of the user's that stood in for a shipped one."""
+
+    path: str
+    shipped_digest: str
+    digest: str
+
+
+class Environment(Record):
+    """What ran the build."""
+
+    python: str
+    platform: str
+    libraries: dict[str, str]
+
+
+class ManifestInput(InputSpec):
+    """A network input with its preprocessing."""
+
+    preprocess: Preprocess | None = None
+
+
+class QuantisedTensor(Record):
+    """How one tensor of an artifact is quantised."""
+
+    tensor: str
+    role: Literal["activation", "weight", "bias"]
+    bits: int
+    dtype: str
+    scheme: Literal["symmetric", "affine"]
+    axis: int | None = None
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    tied_to: str | None = None
+
+
+class InFloat(Record):
+    """An operator that runs in float in an otherwise integer artifact."""
+
+    node: str
+    op: str
+    reason: str
+
+
+class ConformanceRow(Record):
+    """One rule of a convention, checked on an artifact."""
+
+    rule: str
+    passed: bool
+    checked: int = Field(description="places that the rule was checked at")
+    detail: str = ""
+
+
+class ArtifactRow(Record):
+    """One exported file."""
+
+    format: Literal["onnx", "tflite", "tensorrt"]
+    convention: str
+    path: str
+    sha256: str
+    size_bytes: int
+    precision: Literal["fp32", "int8"]
+    inputs: tuple[ArtifactTensor, ...]
+    outputs: tuple[ArtifactTensor, ...]
+    quantisation: tuple[QuantisedTensor, ...] = ()
+    fused: dict[str, int] = Field(default_factory=dict, description="operators of the runtime's optimised graph")
+    in_float: tuple[InFloat, ...] = ()
+    conformance: tuple[ConformanceRow, ...] = ()
+    engine: Literal["deferred"] | None = Field(None, description="tensorrt only")
+
+
+class ArtifactMetric(Record):
+    """An artifact's metric in a runtime."""
+
+    value: float
+    runtime: str
+    stand_in: bool
+
+
+class Metrics(Record):
+    """Accuracy, on the test split."""
+
+    name: str
+    float: dict[str, float]
+    compressed: dict[str, float] = Field(default_factory=dict, description="the last step's network, in PyTorch")
+    per_artifact: dict[str, dict[str, ArtifactMetric]] = Field(default_factory=dict)
+    samples: int
+
+
+class ParityRow(Record):
+    """Two executions of what should be one function."""
+
+    reference: str
+    candidate: str
+    max_abs_error: float
+    max_code_error: int | None
+    agreement_ratio: float = Field(description="share of samples with the same largest output")
+    tolerance: float
+    passed: bool
+
+
+class ProfileRow(Record):
+    """A profile in short; the whole of it lies in evidence/profiles/."""
+
+    artifact: str
+    device: str
+    stand_in: bool
+    runtime: str
+    threads: int
+    batch: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float | None
+    samples: int
+    valid: bool
+    reasons: tuple[str, ...]
+    peak_rss_bytes: int | None
+    measured_at: str
+    path: str
+    conditions: Conditions
+
+
+class SpeedRow(Record):
+    """Did compression make the artifact faster? Compared in one run on one device."""
+
+    artifact: str
+    reference: str
+    device: str
+    stand_in: bool
+    speedup: float = Field(description="p50 of the reference / p50 of the artifact")
+    low: float
+    high: float
+    macs_ratio: float = Field(description="MACs left / MACs of the float model as loaded")
+    verdict: Literal["faster", "slower", "no significant change"]
+
+
+class GateRow(Record):
+    """One gate and what became of it."""
+
+    name: str
+    subject: str = ""
+    bound: str
+    value: float | None
+    state: Literal["passed", "failed", "not evaluated", "waived"]
+    required: bool
+    reason: str = ""
+
+
+class Measure(Record):
+    """A model at one point of the pipeline."""
+
+    params: int
+    macs: int
+    size_bytes: int = Field(description="bytes of its weights as they would be stored")
+    metric: float | None = Field(description="on the selection split; none: not measured")
+
+
+class StepRow(Record):
+    """One step that was run, or taken from the store."""
+
+    name: str
+    model: str = Field("model", description="model or teacher")
+    options: dict[str, Any]
+    key: str
+    cached: bool
+    seconds: float
+    before: Measure | None
+    after: Measure
+
+
+class Skipped(Record):
+    """Something that was not done, and why."""
+
+    what: str
+    where: str
+    reason: str
+
+
+Verdict = Literal["pass", "fail", "incomplete"]
+
+
+class Manifest(Record):
+    """What is in the bundle, how it was made, and what was found."""
+
+    schema_version: Literal[1] = 1
+    edgekit_version: str
+    created_at: str
+    content_digest: str
+    recipe: RecipeRow
+    target: TargetRow
+    overrides: tuple[Override, ...] = ()
+    environment: Environment
+    inputs: tuple[ManifestInput, ...]
+    outputs: tuple[OutputSpec, ...]
+    artifacts: tuple[ArtifactRow, ...]
+    metrics: Metrics
+    parity: tuple[ParityRow, ...]
+    profiles: tuple[ProfileRow, ...] = ()
+    speed: tuple[SpeedRow, ...] = ()
+    gates: tuple[GateRow, ...] = ()
+    steps: tuple[StepRow, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    files: dict[str, str] = Field(default_factory=dict, description="path in the bundle -> sha256, all but manifest.json")
+    verdict: Verdict

@@ -1,0 +1,78 @@
+"""The recipe: what to do, in order. Written by the user."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from edgekit.schema.base import Record
+from edgekit.schema.gates import Gates
+from edgekit.schema.tensors import InputSpec
+
+FormatName = Literal["onnx", "tflite", "tensorrt"]
+
+
+class Checkpoint(Record):
+    """Weights on disk: .pth / .pt / .th (loaded with weights_only), .npz or .safetensors."""
+
+    path: str = Field(description="file; ${NAME} is expanded from the environment")
+    key: str | None = Field(None, description="entry of the file that holds the state dict")
+    strip_prefix: str = Field("", description="removed from the start of every name")
+    sha256: str | None = Field(None, description="refuse the file if its digest differs")
+    ignore_missing: tuple[str, ...] = Field((), description="names of the network that the file need not hold; `*` matches")
+    ignore_unexpected: tuple[str, ...] = Field((), description="names of the file that the network need not take; `*` matches")
+
+
+class ModelSource(Record):
+    """A network: a factory called with arguments, then weights."""
+
+    factory: str = Field(description="package.module:function that returns a torch.nn.Module")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    checkpoint: Checkpoint | None = None
+    inputs: tuple[InputSpec, ...] = Field(min_length=1)
+
+
+class Step(Record):
+    """One line of `steps:`, written `{pass name: {option: value}}` in YAML."""
+
+    name: str = Field(description="name of the pass")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and len(value) == 1 and "name" not in value:
+            ((name, options),) = value.items()
+            return {"name": name, "options": options or {}}
+        return value
+
+
+class Teacher(Record):
+    """A second network that `distill` learns from, with steps of its own. None: the model as loaded."""
+
+    model: ModelSource
+    steps: tuple[Step, ...] = ()
+
+
+class Export(Record):
+    """What is written."""
+
+    formats: tuple[FormatName, ...] | None = Field(None, description="none: every format of the target")
+    batch: int = Field(1, ge=1)
+    opset: int = Field(18, ge=18, le=20, description="ONNX operator set")
+
+
+class Recipe(Record):
+    """What to do: model, data, metric, steps in order, seed, gates."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    description: str = ""
+    seed: int = Field(0, ge=0)
+    model: ModelSource
+    data: str = Field(description="name of a calibration set, a path to one, or package.module:function")
+    metric: str = Field("top1", description="name of a metric, or package.module:function")
+    teacher: Teacher | None = None
+    steps: tuple[Step, ...] = ()
+    export: Export = Export()
+    gates: Gates = Gates()

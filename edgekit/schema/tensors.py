@@ -1,0 +1,61 @@
+"""What goes into a network and what comes out: names, shapes, layouts, preprocessing."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgekit.schema.base import Record
+
+Layout = Literal["NCHW", "NHWC", "NC", "NTC", "N"]
+DType = Literal["float32", "float16", "int8", "uint8", "int32", "int64"]
+
+
+class Preprocess(Record):
+    """How raw samples become the network's input; carried out by `agent/preprocess.py` everywhere.
+
+    Steps, in this order: resize, centre crop, `(x - offset) * factor`, `(x - mean) / std`, layout.
+    """
+
+    raw_dtype: DType = Field("uint8", description="dtype of a raw sample")
+    raw_layout: Layout = Field("NHWC", description="layout of a raw batch; N alone: already what the network takes")
+    resize: tuple[int, int] | None = Field(None, description="height, width in pixels; bilinear, half-pixel centres")
+    crop: tuple[int, int] | None = Field(None, description="height, width in pixels of the centre crop")
+    offset: float = Field(0.0, description="subtracted from every raw value")
+    factor: float = Field(1.0, description="multiplies every raw value after the offset")
+    mean: tuple[float, ...] = Field((), description="per channel, subtracted after the factor; empty: none")
+    std: tuple[float, ...] = Field((), description="per channel, divides after the mean; empty: none")
+    layout: Layout = Field("NCHW", description="layout of the batch that the network takes")
+
+
+class InputSpec(Record):
+    """One input of a network. `shape` has the batch first; 1 unless the recipe exports another batch."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType = "float32"
+    layout: Layout = "NCHW"
+
+
+class OutputSpec(Record):
+    """One output of a network, batch first."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType = "float32"
+
+
+class ArtifactTensor(Record):
+    """One input or output of an artifact as its runtime sees it.
+
+    `scale` and `zero_point` are set where the artifact itself takes or gives integer codes:
+    real = scale * (code - zero_point).
+    """
+
+    name: str = Field(description="the runtime's own name of the tensor")
+    network_name: str = Field(description="the network's name of the same tensor")
+    shape: tuple[int, ...]
+    dtype: DType
+    layout: Layout
+    scale: float | None = None
+    zero_point: int | None = None
+    preprocess: Preprocess | None = Field(None, description="inputs only: from raw sample to the network's float input")
