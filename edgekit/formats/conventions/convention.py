@@ -1,0 +1,150 @@
+"""A convention as data: how one runtime wants its integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgekit.errors import FormatError
+
+
+@dataclass(frozen=True)
+class Convention:
+    """Where a runtime wants Q/DQ, and on which grids.
+
+    Attributes:
+        signed: activations are int8, else uint8. The grids are the same real numbers, shifted by 128.
+        symmetric: activations have zero point 0.
+        weight_max: codes of weights lie in [-weight_max, weight_max]; 64 where two 8-bit products are summed in 16 bits.
+        integer: kinds of operator that run in integers.
+        shares_grid: kinds whose output has the grid of its inputs.
+        fuses: kind -> kinds of activation that are computed in the same kernel when they follow it.
+        outputs: Q/DQ also on the output of integer operators, not only on their inputs.
+        skip_only: an addition gets Q/DQ on its skip input only, so that it fuses into the convolution before it.
+        bias: how biases are stored: 'int32' codes of scale s_input * s_weight, 'rounded' floats on that grid (the
+            converter makes the integers), or 'float'.
+        weights: 'codes' stored as int8, or 'fake' floats on the grid with Q/DQ behind them, for a converter that
+            wants to see both.
+        source: where the rules are written down.
+    """
+
+    name: str
+    signed: bool
+    symmetric: bool
+    weight_max: int
+    integer: frozenset[str]
+    shares_grid: frozenset[str]
+    outputs: bool
+    skip_only: bool
+    bias: Literal["int32", "rounded", "float"]
+    weights: Literal["codes", "fake"]
+    source: str
+    fuses: Mapping[str, frozenset[str]] = field(
+        default_factory=lambda: {
+            "conv": frozenset({"relu", "clamp"}),
+            "linear": frozenset({"relu", "clamp"}),
+            "add": frozenset({"relu", "clamp"}),
+        }
+    )
+
+    @property
+    def qmin(self) -> int:
+        """Smallest activation code."""
+        return -128 if self.signed else 0
+
+    @property
+    def qmax(self) -> int:
+        """Largest activation code."""
+        return 127 if self.signed else 255
+
+
+_CNN = frozenset({"conv", "linear", "add", "average_pool", "max_pool", "concat", "relu", "clamp", "move"})
+_ORT = "ONNX Runtime 1.31 quantisation tooling and optimiser; papers: Jacob et al., arXiv:1712.05877"
+
+ONNXRUNTIME_X86_VNNI = Convention(
+    name="onnxruntime-x86-vnni",
+    signed=False,
+    symmetric=False,
+    weight_max=127,
+    integer=_CNN,
+    shares_grid=frozenset({"move", "max_pool", "concat"}),
+    outputs=True,
+    skip_only=False,
+    bias="int32",
+    weights="codes",
+    source=_ORT,
+)
+
+CONVENTIONS: Mapping[str, Convention] = {
+    row.name: row
+    for row in (
+        ONNXRUNTIME_X86_VNNI,
+        # without VNNI two u8 x s8 products are added in saturating int16: 2 * 255 * 127 > 32767, 2 * 255 * 64 is not
+        Convention(
+            name="onnxruntime-x86",
+            signed=False,
+            symmetric=False,
+            weight_max=64,
+            integer=_CNN,
+            shares_grid=frozenset({"move", "max_pool", "concat"}),
+            outputs=True,
+            skip_only=False,
+            bias="int32",
+            weights="codes",
+            source=_ORT,
+        ),
+        Convention(
+            name="onnxruntime-arm",
+            signed=True,
+            symmetric=False,
+            weight_max=127,
+            integer=_CNN,
+            shares_grid=frozenset({"move", "max_pool", "concat"}),
+            outputs=True,
+            skip_only=False,
+            bias="int32",
+            weights="codes",
+            source=_ORT,
+        ),
+        Convention(
+            name="litert",
+            signed=True,
+            symmetric=False,
+            weight_max=127,
+            integer=_CNN,
+            shares_grid=frozenset({"move", "max_pool", "concat", "average_pool"}),
+            outputs=True,
+            skip_only=False,
+            bias="rounded",
+            weights="fake",
+            source="LiteRT 8-bit quantisation specification",
+        ),
+        Convention(
+            name="tensorrt",
+            signed=True,
+            symmetric=True,
+            weight_max=127,
+            integer=frozenset({"conv", "linear", "add", "average_pool"}),
+            shares_grid=frozenset(),
+            outputs=False,
+            skip_only=True,
+            bias="float",
+            weights="codes",
+            source="TensorRT developer guide, working with quantised types, explicit quantisation",
+        ),
+    )
+}
+
+
+def find_convention(name: str, conventions: Mapping[str, Convention] = CONVENTIONS) -> Convention:
+    """The convention called `name`.
+
+    Raises:
+        FormatError: there is none.
+    """
+    if name not in conventions:
+        raise FormatError(
+            f"no convention is called {name!r}", "target: formats", f"conventions: {', '.join(sorted(conventions))}"
+        )
+    return conventions[name]

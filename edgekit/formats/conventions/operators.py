@@ -1,0 +1,58 @@
+"""What kind of operator a node of the canonical program is. Conventions speak of kinds, never of torch operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+aten = torch.ops.aten
+
+KINDS: Mapping[Any, str] = {
+    aten.conv1d.default: "conv",
+    aten.conv2d.default: "conv",
+    aten.linear.default: "linear",
+    aten.add.Tensor: "add",
+    aten.mul.Tensor: "mul",
+    aten.adaptive_avg_pool2d.default: "average_pool",
+    aten.avg_pool2d.default: "average_pool",
+    aten.max_pool2d.default: "max_pool",
+    aten.cat.default: "concat",
+    aten.relu.default: "relu",
+    aten.relu6.default: "clamp",
+    aten.hardtanh.default: "clamp",
+    aten.clamp.default: "clamp",
+    aten.pad.default: "move",
+    aten.constant_pad_nd.default: "move",
+    aten.slice.Tensor: "move",
+    aten.view.default: "move",
+    aten.reshape.default: "move",
+    aten.flatten.using_ints: "move",
+    aten.permute.default: "move",
+    aten.transpose.int: "move",
+    aten.squeeze.dim: "move",
+    aten.squeeze.dims: "move",
+    aten.unsqueeze.default: "move",
+}
+
+# values pass through unchanged: the output must have the grid of the input in every runtime
+DATA_MOVEMENT = frozenset({"move", "max_pool"})
+
+
+def kind_of(node: fx.Node) -> str | None:
+    """Kind of a node; None for operators that no convention knows, and for nodes that are not operators."""
+    if node.op != "call_function":
+        return None
+    return KINDS.get(node.target)
+
+
+def activations(node: fx.Node) -> list[fx.Node]:
+    """The activation inputs of a node, in order: its tensor arguments without stored weights."""
+    found: list[fx.Node] = []
+    for arg in node.args:
+        for item in arg if isinstance(arg, list | tuple) else (arg,):
+            if isinstance(item, fx.Node) and item.op != "get_attr" and "val" in item.meta:
+                found.append(item)
+    return found

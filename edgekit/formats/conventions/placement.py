@@ -1,0 +1,196 @@
+"""Where Q/DQ go: program + table + convention -> which edges carry integers, on which grid, and what stays in float.
+
+One engine for every convention. It knows nothing of ONNX, TFLite or TensorRT; it reads `Convention`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import fx
+
+from edgekit.errors import FormatError
+from edgekit.formats.conventions.convention import Convention
+from edgekit.formats.conventions.operators import activations, kind_of
+from edgekit.nets.program import Program, is_weight
+from edgekit.nets.quantisation import QuantisationTable
+from edgekit.numerics.quantise import affine_grid, symmetric_scale
+from edgekit.schema.manifest import InFloat
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Integer codes of an activation in one convention."""
+
+    scale: float
+    zero_point: int
+    tied_to: str | None = None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a convention makes of a program.
+
+    Attributes:
+        grids: every node whose output is quantised, with its grid.
+        users: for each of them, the nodes that read the integers; the others read the float tensor.
+        integer: operators that run in integers.
+        in_float: operators that do not, by name, with the reason.
+    """
+
+    grids: dict[fx.Node, Grid]
+    users: dict[fx.Node, tuple[fx.Node, ...]]
+    integer: tuple[fx.Node, ...]
+    in_float: tuple[InFloat, ...]
+
+
+def place(program: Program, table: QuantisationTable, convention: Convention) -> Placement:
+    """Decide which edges of `program` are quantised under `convention`.
+
+    Raises:
+        FormatError: the table lacks an edge that the convention needs: it was made for another network.
+    """
+    integer, in_float = _sort_operators(program, table, convention)
+    wanted = _wanted_edges(integer, convention)
+    _through_movement(integer, wanted, convention)
+    roots = _tie(integer, wanted, convention)
+    ranges: dict[fx.Node, tuple[float, float]] = {}
+    for node in wanted:
+        edge = table.edges.get(program.names[node])
+        if edge is None:
+            raise FormatError(
+                f"the quantisation table has no edge {program.names[node]!r}",
+                f"convention {convention.name}",
+                "the network changed after it was quantised; run quantize as the last step",
+            )
+        root = roots[node]
+        low, high = ranges.get(root, (0.0, 0.0))
+        ranges[root] = (min(low, edge.low), max(high, edge.high))
+    grids = {}
+    for node in program.names:
+        if node in wanted:
+            root = roots[node]
+            scale, zero_point = _grid(*ranges[root], convention)
+            grids[node] = Grid(scale, zero_point, None if root is node else program.names[root])
+    users = {node: tuple(user for user in node.users if user in wanted[node]) for node in grids}
+    return Placement(grids, users, tuple(integer), tuple(in_float))
+
+
+def output_of(node: fx.Node, convention: Convention) -> fx.Node:
+    """The node whose output the runtime's kernel writes: `node`, or the activation fused behind it."""
+    fused = convention.fuses.get(kind_of(node) or "", frozenset())
+    while len(node.users) == 1:
+        (user,) = node.users
+        if kind_of(user) not in fused:
+            break
+        node = user
+    return node
+
+
+def _sort_operators(
+    program: Program, table: QuantisationTable, convention: Convention
+) -> tuple[list[fx.Node], list[InFloat]]:
+    integer: list[fx.Node] = []
+    in_float: list[InFloat] = []
+    inside_a_kernel: set[fx.Node] = set()
+    for node, name in program.names.items():
+        if node.op != "call_function" or node in inside_a_kernel:
+            continue
+        kind = kind_of(node)
+        layer = name.rsplit("/", 1)[0]
+        if any(fnmatchcase(layer, pattern) or fnmatchcase(name, pattern) for pattern in table.excluded):
+            in_float.append(InFloat(node=name, op=str(node.target), reason="excluded by the recipe"))
+        elif kind in ("conv", "linear") and not is_weight(node.args[1]):
+            in_float.append(InFloat(node=name, op=str(node.target), reason="its weight is computed, not stored"))
+        elif kind in convention.integer:
+            integer.append(node)
+            last = node
+            while last is not output_of(node, convention):
+                (last,) = last.users
+                inside_a_kernel.add(last)
+        elif not (kind in ("move", "max_pool", "relu", "clamp") and not convention.outputs):
+            # where only inputs are quantised, the runtime moves Q past operators that commute with it
+            in_float.append(
+                InFloat(node=name, op=str(node.target), reason=f"no integer kernel under convention {convention.name}")
+            )
+    return integer, in_float
+
+
+def _wanted_edges(integer: Iterable[fx.Node], convention: Convention) -> dict[fx.Node, set[fx.Node]]:
+    """Quantised producer -> the consumers that read integers."""
+    wanted: dict[fx.Node, set[fx.Node]] = {}
+    for node in integer:
+        kind = kind_of(node)
+        if kind in convention.shares_grid and kind in ("move", "max_pool"):
+            continue  # decided by its neighbours
+        for source in _quantised_inputs(node, kind, convention):
+            wanted.setdefault(source, set()).add(node)
+        if convention.outputs:
+            out = output_of(node, convention)
+            wanted.setdefault(out, set()).update(out.users)
+    return wanted
+
+
+def _quantised_inputs(node: fx.Node, kind: str | None, convention: Convention) -> list[fx.Node]:
+    sources = activations(node)
+    if kind == "add" and convention.skip_only:
+        weighted = [s for s in sources if kind_of(s) in ("conv", "linear") and len(s.users) == 1]
+        if weighted:
+            order = {n: i for i, n in enumerate(node.graph.nodes)}
+            main = max(weighted, key=lambda n: order[n])  # the branch computed last; the addition fuses into it
+            return [s for s in sources if s is not main]
+    return sources
+
+
+def _through_movement(
+    integer: Iterable[fx.Node], wanted: dict[fx.Node, set[fx.Node]], convention: Convention
+) -> None:
+    """Data movement between integers is done on integers: quantise both of its sides, or neither."""
+    moves = [n for n in integer if kind_of(n) in convention.shares_grid and kind_of(n) in ("move", "max_pool")]
+    changed = True
+    while changed:
+        changed = False
+        for node in moves:
+            (source, *_) = activations(node)
+            if (node in wanted or source in wanted) and not (node in wanted and node in wanted.get(source, ())):
+                wanted.setdefault(source, set()).add(node)
+                wanted.setdefault(node, set()).update(node.users)
+                changed = True
+
+
+def _tie(
+    integer: Iterable[fx.Node], wanted: dict[fx.Node, set[fx.Node]], convention: Convention
+) -> dict[fx.Node, fx.Node]:
+    """Root of the group of edges that must share one grid, for every wanted edge."""
+    parent: dict[fx.Node, fx.Node] = {node: node for node in wanted}
+
+    def root(node: fx.Node) -> fx.Node:
+        while parent[node] is not node:
+            node = parent[node]
+        return node
+
+    for node in integer:
+        out = output_of(node, convention)
+        if kind_of(node) not in convention.shares_grid or out not in wanted:
+            continue
+        first = None
+        for source in activations(node):
+            if source in wanted:
+                first = first or root(source)
+                parent[root(source)] = first
+        if first is not None:
+            parent[root(out)] = first
+    return {node: root(node) for node in wanted}
+
+
+def _grid(low: float, high: float, convention: Convention) -> tuple[float, int]:
+    if convention.symmetric:
+        return symmetric_scale(max(-low, high), convention.qmax), 0
+    return affine_grid(low, high, convention.qmin, convention.qmax)
+
+
+def weighted_nodes(nodes: Iterable[fx.Node]) -> Iterator[fx.Node]:
+    """The convolutions and linear layers among `nodes`."""
+    return (node for node in nodes if kind_of(node) in ("conv", "linear"))
