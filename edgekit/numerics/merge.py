@@ -46,7 +46,8 @@ def identity_kernel(channels: int, groups: int, size: int, dtype: torch.dtype = 
     Raises:
         ShapeError: `channels` is no multiple of `groups`, or `size` is even and so has no centre.
 
-    Source: Ding et al., RepVGG, arXiv:2101.03697, section 3.3; with groups the 1 of output o is at input o mod (C / groups).
+    Source: Ding et al., RepVGG, arXiv:2101.03697, section 3.3.
+    With groups, the 1 of output o is at input o mod (C / groups).
     """
     if channels % groups or size % 2 == 0:
         raise ShapeError(
@@ -93,7 +94,9 @@ def merge_branches(branches: Sequence[Branch]) -> tuple[Tensor, Tensor]:
     return kernel_sum.to(first.dtype), bias_sum.to(first.dtype)
 
 
-def merge_repvgg(kernel3: Tensor, norm3: NormStats, kernel1: Tensor, norm1: NormStats, identity: NormStats | None, groups: int) -> tuple[Tensor, Tensor]:
+def merge_repvgg(
+    kernel3: Tensor, norm3: NormStats, kernel1: Tensor, norm1: NormStats, identity: NormStats | None, groups: int
+) -> tuple[Tensor, Tensor]:
     """The one 3x3 convolution that a RepVGG block is in eval mode, before its activation.
 
     Args:
