@@ -188,8 +188,10 @@ class StepRow(Record):
     model: str = Field("model", description="model or teacher")
     options: dict[str, Any]
     key: str
-    cached: bool
-    seconds: float
+    cached: bool | None = Field(
+        description="none: built with --no-measure, which leaves out what differs between two builds"
+    )
+    seconds: float | None = Field(description="none: as for `cached`")
     before: Measure | None
     after: Measure
 
@@ -210,7 +212,7 @@ class Manifest(Record):
 
     schema_version: Literal[1] = 1
     edgekit_version: str
-    created_at: str
+    created_at: str | None = Field(description="UTC, ISO 8601; none: built with --no-measure and no SOURCE_DATE_EPOCH")
     content_digest: str
     recipe: RecipeRow
     target: TargetRow
@@ -226,5 +228,7 @@ class Manifest(Record):
     gates: tuple[GateRow, ...] = ()
     steps: tuple[StepRow, ...] = ()
     skipped: tuple[Skipped, ...] = ()
-    files: dict[str, str] = Field(default_factory=dict, description="path in the bundle -> sha256, all but manifest.json")
+    files: dict[str, str] = Field(
+        default_factory=dict, description="path in the bundle -> sha256, all but manifest.json"
+    )
     verdict: Verdict
