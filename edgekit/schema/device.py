@@ -13,7 +13,9 @@ class Device(Record):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     target: str = Field(description="name of its target")
     transport: Literal["local"] = "local"
-    stand_in_for: str | None = Field(None, description="target that this machine only stands in for (emulator, host CPU)")
+    stand_in_for: str | None = Field(
+        None, description="target that this machine only stands in for (emulator, host CPU)"
+    )
 
 
 class Devices(Record):

@@ -26,7 +26,9 @@ class Gates(Record):
     metric: Bound | None = Field(None, description="an artifact's metric on the test split, in its own runtime")
     metric_drop: Bound | None = Field(None, description="float metric minus the artifact's, as a share")
     size_bytes: Bound | None = Field(None, description="the artifact's file")
-    parity_code_error: Bound | None = Field(None, description="largest difference in integer codes from the Q/DQ program in PyTorch")
+    parity_code_error: Bound | None = Field(
+        None, description="largest difference in integer codes from the Q/DQ program in PyTorch"
+    )
     latency_p50_ms: Bound | None = None
     latency_p99_ms: Bound | None = None
     peak_rss_bytes: Bound | None = None

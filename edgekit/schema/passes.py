@@ -19,7 +19,9 @@ class TrainOptions(Options):
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps with a rising rate")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     ema_decay: float = Field(0.0, ge=0, lt=1, description="0 keeps no moving average")
-    augment: tuple[Literal["flip", "shift"], ...] = Field((), description="random mirror; random shift by `shift_pixels`")
+    augment: tuple[Literal["flip", "shift"], ...] = Field(
+        (), description="random mirror; random shift by `shift_pixels`"
+    )
     shift_pixels: int = Field(4, ge=0, description="largest shift in pixels each way; the border is zero padded")
 
 
@@ -34,7 +36,9 @@ class DistillOptions(TrainOptions):
 class PruneOptions(Options):
     """Structured channel pruning by dependency graph, Fang et al., arXiv:2301.12900."""
 
-    macs_ratio: float | None = Field(None, gt=0, lt=1, description="share of MACs to keep; the search stops at or below it")
+    macs_ratio: float | None = Field(
+        None, gt=0, lt=1, description="share of MACs to keep; the search stops at or below it"
+    )
     channel_ratio: float | None = Field(None, gt=0, lt=1, description="share of channels removed in every layer")
     importance: Literal["magnitude", "bn_scale", "taylor"] = "magnitude"
     global_ranking: bool = Field(True, description="rank channels over all layers, not within each")
@@ -47,7 +51,9 @@ class PruneOptions(Options):
 class ReparamOptions(Options):
     """Structural re-parameterisation: conv+BN and RepVGG blocks, Ding et al., arXiv:2101.03697."""
 
-    tolerance: float = Field(1e-4, gt=0, description="largest output difference, relative to the largest output, that is accepted")
+    tolerance: float = Field(
+        1e-4, gt=0, description="largest output difference, relative to the largest output, that is accepted"
+    )
 
 
 class QuantizeOptions(Options):
@@ -55,7 +61,9 @@ class QuantizeOptions(Options):
 
     weight_bits: Literal[8] = 8
     activation_bits: Literal[8] = 8
-    observer: Literal["min-max", "percentile", "mse"] = Field("min-max", description="how an activation's range is chosen")
+    observer: Literal["min-max", "percentile", "mse"] = Field(
+        "min-max", description="how an activation's range is chosen"
+    )
     percentile: float = Field(99.99, gt=50, le=100, description="observer percentile only, in per cent")
     samples: int | None = Field(None, ge=1, description="calibration samples used; none: the whole split")
     exclude: tuple[str, ...] = Field((), description="layers left in float, by name; `*` matches any run of characters")

@@ -68,7 +68,9 @@ class Profile(Record):
     peak_rss_bytes: int | None = None
     load_rss_bytes: int | None = Field(None, description="resident size before the artifact was loaded")
     valid: bool
-    reasons: tuple[str, ...] = Field((), description="why not valid: throttled, drifted, noisy, too few samples, stand-in")
+    reasons: tuple[str, ...] = Field(
+        (), description="why not valid: throttled, drifted, noisy, too few samples, stand-in"
+    )
     measured_at: str = Field(description="UTC, ISO 8601")
     libraries: dict[str, str] = Field(default_factory=dict)
     kind: Literal["latency"] = "latency"

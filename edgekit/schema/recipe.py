@@ -18,8 +18,12 @@ class Checkpoint(Record):
     key: str | None = Field(None, description="entry of the file that holds the state dict")
     strip_prefix: str = Field("", description="removed from the start of every name")
     sha256: str | None = Field(None, description="refuse the file if its digest differs")
-    ignore_missing: tuple[str, ...] = Field((), description="names of the network that the file need not hold; `*` matches")
-    ignore_unexpected: tuple[str, ...] = Field((), description="names of the file that the network need not take; `*` matches")
+    ignore_missing: tuple[str, ...] = Field(
+        (), description="names of the network that the file need not hold; `*` matches"
+    )
+    ignore_unexpected: tuple[str, ...] = Field(
+        (), description="names of the file that the network need not take; `*` matches"
+    )
 
 
 class ModelSource(Record):

@@ -1,0 +1,49 @@
+"""Which options belong to which pass, and where each method was published. A row is added by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgekit.errors import SchemaError
+from edgekit.schema.base import Options
+from edgekit.schema.find import suggest
+from edgekit.schema.passes import DistillOptions, PruneOptions, QuantizeOptions, ReparamOptions, TrainOptions
+from edgekit.schema.recipe import Step
+from edgekit.schema.validate import validate
+
+PASS_OPTIONS: Mapping[str, type[Options]] = {
+    "train": TrainOptions,
+    "distill": DistillOptions,
+    "prune": PruneOptions,
+    "reparam": ReparamOptions,
+    "quantize": QuantizeOptions,
+}
+
+PASS_SOURCES: Mapping[str, str] = {
+    "train": "Loshchilov and Hutter, SGDR, arXiv:1608.03983; label smoothing: Szegedy et al., arXiv:1512.00567",
+    "distill": "Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, arXiv:1503.02531",
+    "prune": "Fang et al., DepGraph: Towards Any Structural Pruning, arXiv:2301.12900",
+    "reparam": "Ding et al., RepVGG: Making VGG-style ConvNets Great Again, arXiv:2101.03697",
+    "quantize": "Jacob et al., arXiv:1712.05877; Nagel et al., Neural Network Quantization, arXiv:2106.08295",
+}
+
+
+def options_class(name: str, where: str, table: Mapping[str, type[Options]] = PASS_OPTIONS) -> type[Options]:
+    """The Options class of the pass called `name`.
+
+    Raises:
+        SchemaError: no such pass; names the nearest.
+    """
+    if name not in table:
+        raise SchemaError(f"no pass is called {name!r}", where, suggest(name, sorted(table), "passes"))
+    return table[name]
+
+
+def parse_options(step: Step, where: str, table: Mapping[str, type[Options]] = PASS_OPTIONS) -> Options:
+    """The checked options of a step; `where` is the step's place, such as `kws.yaml: steps.2`.
+
+    Raises:
+        SchemaError: no such pass, an unknown option, or a value that the pass does not take.
+    """
+    model = options_class(step.name, where, table)
+    return validate(model, step.options, where, prefix=(step.name,))
