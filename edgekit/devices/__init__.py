@@ -1,0 +1,1 @@
+"""How devices are reached, and how the agent is carried to them."""

@@ -1,0 +1,1 @@
+"""What executes an artifact. One file per runtime; `table.py` lists them."""

@@ -1,0 +1,60 @@
+"""What the agent can be asked: `infer`, `profile`, `describe`. A job is JSON; its paths are relative to its folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+import edgekit
+from edgekit.agent.artifacts import library_versions
+from edgekit.agent.errors import AgentError
+from edgekit.agent.infer import infer
+from edgekit.agent.profile import profile
+from edgekit.agent.sensors import conditions, read_sensors
+
+Job = Mapping[str, Any]
+
+
+def describe(job: Job, folder: Path) -> dict[str, Any]:
+    """The device: processors, memory, Python, installed runtimes, sensors. Loads no runtime."""
+    now = read_sensors()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "libraries": library_versions(),
+        "conditions": conditions(now, now),
+    }
+
+
+JOBS: Mapping[str, Callable[[Job, Path], dict[str, Any]]] = {
+    "infer": infer,
+    "profile": profile,
+    "describe": describe,
+}
+
+
+def run_job(
+    job: Job, folder: Path, table: Mapping[str, Callable[[Job, Path], dict[str, Any]]] = JOBS
+) -> dict[str, Any]:
+    """Carry out one job and add the agent's version to its result.
+
+    Raises:
+        AgentError: no such kind of job, a key is missing, or the job failed.
+    """
+    kind = str(job.get("kind"))
+    if kind not in table:
+        raise AgentError(f"no job is of kind {kind!r}", "job, kind", "kinds: {}".format(", ".join(sorted(table))))
+    try:
+        result = table[kind](job, folder)
+    except KeyError as err:
+        raise AgentError(
+            f"the job names no {err}",
+            f"job of kind {kind}",
+            "use the agent that came with this edgekit",
+        ) from err
+    result["agent_version"] = edgekit.__version__
+    return result

@@ -1,0 +1,48 @@
+"""Every runtime that the agent can use, by the name that targets and jobs call it."""
+
+from __future__ import annotations
+
+from typing import Callable, Mapping
+
+from edgekit.agent.errors import AgentError
+from edgekit.agent.runtimes.protocol import Runtime
+
+
+def _onnxruntime() -> type[Runtime]:
+    from edgekit.agent.runtimes.onnxruntime import OnnxRuntime
+
+    return OnnxRuntime
+
+
+def _litert() -> type[Runtime]:
+    from edgekit.agent.runtimes.litert import LiteRT
+
+    return LiteRT
+
+
+def _tflite_runtime() -> type[Runtime]:
+    from edgekit.agent.runtimes.litert import TfliteRuntime
+
+    return TfliteRuntime
+
+
+RUNTIMES: Mapping[str, Callable[[], type[Runtime]]] = {
+    "onnxruntime": _onnxruntime,
+    "litert": _litert,
+    "tflite-runtime": _tflite_runtime,
+}
+
+
+def runtime_class(name: str, table: Mapping[str, Callable[[], type[Runtime]]] = RUNTIMES) -> type[Runtime]:
+    """The class of the runtime called `name`.
+
+    Raises:
+        AgentError: the agent has no such runtime.
+    """
+    if name not in table:
+        raise AgentError(
+            f"the agent has no runtime {name!r}",
+            "job, runtime",
+            "runtimes: {}".format(", ".join(sorted(table))),
+        )
+    return table[name]()
