@@ -1,0 +1,1 @@
+"""Data sets, the splits cut out of them, and metrics."""

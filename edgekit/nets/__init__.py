@@ -1,0 +1,1 @@
+"""Networks: definitions, loading, structure changes, counting, saving."""

@@ -42,7 +42,9 @@ class Model:
         generator = torch.Generator().manual_seed(seed)
         return tuple(torch.randn((batch, *spec.shape[1:]), generator=generator) for spec in self.inputs)
 
-    def with_(self, network: nn.Module, step: str, edits: Sequence[Edit] = (), table: QuantisationTable | None = None) -> Model:
+    def with_(
+        self, network: nn.Module, step: str, edits: Sequence[Edit] = (), table: QuantisationTable | None = None
+    ) -> Model:
         """The same model after a step. A changed network drops a table made for the old one unless given anew."""
         return replace(
             self, network=network, edits=self.edits + tuple(edits), history=(*self.history, step), table=table

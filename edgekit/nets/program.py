@@ -72,8 +72,9 @@ def trace(model: Model, batch: int = 1) -> Program:
         ) from err
     finally:
         model.network.train(was_training)
-    module = exported.module(check_guards=False)
-    assert isinstance(module, fx.GraphModule)
+    traced = exported.module(check_guards=False)
+    assert isinstance(traced, fx.GraphModule)
+    module = fx.GraphModule(traced, traced.graph).eval()  # a plain one: torch.export's own refuses .eval()
     _own_parameters(module)
     _name_inputs(module, model)
     _drop_no_ops(module)
@@ -146,7 +147,8 @@ def _fold_norms(module: fx.GraphModule) -> None:
         if not foldable or not all(is_weight(arg) for arg in layer.args[1:2]):
             continue
         gamma, beta, mean, var = (None if arg is None else tensor_of(module, arg) for arg in node.args[1:5])
-        assert mean is not None and var is not None
+        assert mean is not None
+        assert var is not None
         norm = NormStats(
             mean=mean,
             var=var,
@@ -158,7 +160,9 @@ def _fold_norms(module: fx.GraphModule) -> None:
         bias = None if bias_node is None else tensor_of(module, bias_node)
         weight, shift = fold_batch_norm(tensor_of(module, layer.args[1]), bias, norm)
         weight_name = str(layer.args[1].target)
-        bias_name = weight_name.removesuffix("weight") + "bias" if weight_name.endswith("weight") else f"{weight_name}_bias"
+        bias_name = (
+            weight_name.removesuffix("weight") + "bias" if weight_name.endswith("weight") else f"{weight_name}_bias"
+        )
         set_tensor(module, weight_name, weight)
         set_tensor(module, bias_name, shift)
         if bias_node is None:

@@ -1,0 +1,117 @@
+"""From what a recipe says of a network to a Model: call the factory, load the weights, see what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from edgekit.errors import ModelError
+from edgekit.nets.checkpoint import load_state, read_state
+from edgekit.nets.model import Model
+from edgekit.schema.recipe import ModelSource
+from edgekit.schema.reference import import_function
+from edgekit.schema.tensors import DType, OutputSpec
+
+_DTYPES: Mapping[torch.dtype, DType] = {
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.int8: "int8",
+    torch.uint8: "uint8",
+    torch.int32: "int32",
+    torch.int64: "int64",
+}
+
+
+def build(source: ModelSource, seed: int = 0) -> Model:
+    """The network that `source` describes, in eval mode, with its outputs found by running it.
+
+    Args:
+        seed: decides the initial weights of a network, or part of one, that no checkpoint fills.
+
+    Raises:
+        DataError: the checkpoint is absent or another file than declared.
+        ModelError: the factory fails, the weights do not fit, or the network does not take the declared inputs.
+    """
+    network = construct(source, seed)
+    if source.checkpoint is not None:
+        load_state(network, read_state(source.checkpoint), source.checkpoint)
+    return Model(network, source, find_outputs(network, source))
+
+
+def construct(source: ModelSource, seed: int = 0) -> nn.Module:
+    """The factory's network in eval mode, without its checkpoint; the global random state is left as it was."""
+    where = "model.factory"
+    factory = import_function(source.factory, where, ModelError)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = factory(**source.arguments)
+    except Exception as err:  # a user's factory may raise anything
+        raise ModelError(
+            f"the factory raised {err!r}", f"{where}: {source.factory}", "check model.arguments against the function"
+        ) from err
+    if not isinstance(network, nn.Module):
+        raise ModelError(
+            f"the factory returned {type(network).__name__}", f"{where}: {source.factory}", "return a torch.nn.Module"
+        )
+    return network.eval()
+
+
+def find_outputs(network: nn.Module, source: ModelSource) -> tuple[OutputSpec, ...]:
+    """Names, shapes and dtypes of the outputs, seen at batch 1 and 2. One output is `output`; several are numbered.
+
+    A network that returns a dict names its outputs itself.
+
+    Raises:
+        ModelError: the network refuses the declared inputs, or the first dimension of an output is not the batch.
+    """
+    model = Model(network, source, ())
+    once, twice = (_run(network, model.example(batch), source) for batch in (1, 2))
+    outputs = []
+    for name, first in once.items():
+        second = twice[name]
+        if first.shape[:1] != (1,) or second.shape != (2, *first.shape[1:]):
+            raise ModelError(
+                f"output {name!r} is {tuple(first.shape)} at batch 1 and {tuple(second.shape)} at batch 2",
+                f"model.factory: {source.factory}",
+                "every output must have the batch as its first dimension",
+            )
+        if first.dtype not in _DTYPES:
+            raise ModelError(
+                f"output {name!r} is {first.dtype}",
+                f"model.factory: {source.factory}",
+                f"give one of {set(_DTYPES.values())}",
+            )
+        outputs.append(OutputSpec(name=name, shape=tuple(first.shape), dtype=_DTYPES[first.dtype]))
+    return tuple(outputs)
+
+
+def _run(network: nn.Module, inputs: tuple[Tensor, ...], source: ModelSource) -> dict[str, Tensor]:
+    try:
+        with torch.no_grad():
+            result = network(*inputs)
+    except Exception as err:  # shapes are checked by whichever layer meets them first
+        shapes = ", ".join(
+            f"{spec.name} {tuple(tensor.shape)}" for spec, tensor in zip(source.inputs, inputs, strict=True)
+        )
+        raise ModelError(
+            f"the network does not take {shapes}: {err}", "model.inputs", "declare the shapes that the network takes"
+        ) from err
+    named: Mapping[str, object]
+    if isinstance(result, Mapping):
+        named = {str(name): value for name, value in result.items()}
+    elif isinstance(result, Sequence):
+        named = {f"output{i}": value for i, value in enumerate(result)} if len(result) != 1 else {"output": result[0]}
+    else:
+        named = {"output": result}
+    others = [f"{name}: {type(value).__name__}" for name, value in named.items() if not isinstance(value, Tensor)]
+    if others or not named:
+        raise ModelError(
+            f"the network returns {', '.join(others) or 'nothing'}",
+            f"model.factory: {source.factory}",
+            "return a tensor, or a tuple or dict of tensors",
+        )
+    return cast(dict[str, Tensor], dict(named))

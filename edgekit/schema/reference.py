@@ -1,0 +1,61 @@
+"""`package.module:function`: the one door for a user's own code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import EdgekitError
+from edgekit.schema.find import suggest
+
+
+def import_function(reference: str, where: str, error: type[EdgekitError]) -> Callable[..., Any]:
+    """The function that `package.module:function` names. Modules of the working directory are found too.
+
+    Args:
+        where: recipe key that holds the reference, for the message.
+        error: class of what is raised.
+
+    Raises:
+        error: the reference is not written so, or there is no such module or function, or importing it fails.
+    """
+    module_name, _, name = reference.partition(":")
+    if not module_name or not name:
+        raise error(f"{reference!r} is not package.module:function", where, "write it as package.module:function")
+    try:
+        with _working_directory_importable():
+            importlib.invalidate_caches()
+            module = importlib.import_module(module_name)
+    except ModuleNotFoundError as err:
+        raise error(
+            f"no module is called {err.name!r}", f"{where}: {reference}", "install it, or run where it can be imported"
+        ) from err
+    except Exception as err:  # a user's module may raise anything while it is imported
+        raise error(
+            f"importing it raised {err!r}", f"{where}: {reference}", f"make `import {module_name}` work"
+        ) from err
+    function = getattr(module, name, None)
+    if not callable(function):
+        offered = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise error(
+            f"module {module_name} has no function {name!r}",
+            f"{where}: {reference}",
+            suggest(name, sorted(offered), "functions"),
+        )
+    return function  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    here = str(Path.cwd())
+    before = list(sys.path)
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
