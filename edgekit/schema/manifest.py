@@ -1,5 +1,6 @@
 """manifest.json: the contract of a bundle. Keys are only ever added."""
 
+import builtins
 from typing import Any, Literal
 
 from pydantic import Field
@@ -107,8 +108,10 @@ class Metrics(Record):
     """Accuracy, on the test split."""
 
     name: str
-    float: dict[str, float]
-    compressed: dict[str, float] = Field(default_factory=dict, description="the last step's network, in PyTorch")
+    float: dict[str, builtins.float]
+    compressed: dict[str, builtins.float] = Field(
+        default_factory=dict, description="the last step's network, in PyTorch"
+    )
     per_artifact: dict[str, dict[str, ArtifactMetric]] = Field(default_factory=dict)
     samples: int
 
