@@ -1,0 +1,1 @@
+"""What is shipped: gates, the bundle and its evidence, verification."""

@@ -1,0 +1,1 @@
+"""What a person reads: the table at the end of a build, and report.html."""

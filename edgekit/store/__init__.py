@@ -1,0 +1,1 @@
+"""What outlives a build: the cache of steps, the database of profiles."""

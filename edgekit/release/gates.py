@@ -1,0 +1,224 @@
+"""Gates: bounds from target and recipe, judged on evidence. What was not measured is never judged as if it were."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
+
+from edgekit.errors import SchemaError
+from edgekit.schema.gates import Bound, Gates
+from edgekit.schema.manifest import ArtifactMetric, GateRow, ProfileRow, Verdict
+
+STAND_IN_RUNTIME = "stand-in runtime"
+_NO_CODES = "float artifact: it has no integer codes"
+_METRIC_DIGITS = 12  # metrics are shares of counts: 0.9173 - 0.9123 must not read as more than 0.005
+
+
+@dataclass(frozen=True)
+class ArtifactEvidence:
+    """What is known of one artifact without a device.
+
+    Attributes:
+        path: its file in the bundle.
+        size_bytes: of that file.
+        metric: on the test split, in a runtime; None where it was not measured, and `metric_reason` says why.
+        code_error: largest difference in integer codes from the Q/DQ program in PyTorch; None where there is none, and
+            `code_error_reason` says why.
+        integer: whether it computes in integer codes; a float artifact has no codes to compare, and that is no gap.
+        stand_in: whether metric and codes come from a runtime that is not the target's own.
+    """
+
+    path: str
+    size_bytes: int
+    metric: ArtifactMetric | None
+    code_error: int | None
+    integer: bool
+    stand_in: bool = False
+    metric_reason: str = "metric not measured"
+    code_error_reason: str = "codes not compared"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that gates are judged on.
+
+    Attributes:
+        float_metric: of the float network on the test split, in PyTorch.
+        device: that was named for this build; None: none was, and `device_reason` says why.
+        profiles: of any artifact on any device; only those of `device` are judged.
+    """
+
+    float_metric: float | None
+    artifacts: tuple[ArtifactEvidence, ...]
+    profiles: tuple[ProfileRow, ...] = ()
+    device: str | None = None
+    device_reason: str = "no device"
+
+
+def merge_gates(target: Gates, recipe: Gates, *, allow_override: bool = False) -> Gates:
+    """The target's gates with those that the recipe sets or tightens.
+
+    Raises:
+        SchemaError: the recipe loosens a gate of the target (a wider bound, the other side, or no longer required) and
+            `allow_override` is false.
+    """
+    merged: dict[str, Bound | None] = {}
+    for name in Gates.model_fields:
+        ours: Bound | None = getattr(target, name)
+        theirs: Bound | None = getattr(recipe, name)
+        if ours is not None and theirs is not None and not allow_override and _loosens(ours, theirs):
+            raise SchemaError(
+                f"the recipe loosens a gate of the target: {_text(theirs)} instead of {_text(ours)}",
+                f"recipe, gates.{name}",
+                "tighten or remove it, or build with --allow-override",
+            )
+        merged[name] = ours if theirs is None else theirs
+    return Gates(**merged)
+
+
+def _loosens(old: Bound, new: Bound) -> bool:
+    if old.required and not new.required:
+        return True
+    if old.at_most is not None:
+        return new.at_most is None or new.at_most > old.at_most
+    return new.at_least is None or old.at_least is None or new.at_least < old.at_least
+
+
+def judge(gates: Gates, evidence: Evidence) -> tuple[GateRow, ...]:
+    """One row per gate and artifact, in the order of `Gates`, then of the artifacts."""
+    return tuple(_rows(gates, evidence))
+
+
+def _rows(gates: Gates, evidence: Evidence) -> Iterator[GateRow]:
+    for name in Gates.model_fields:
+        bound: Bound | None = getattr(gates, name)
+        if bound is None:
+            continue
+        if name == "float_metric":
+            gap = "metric not measured" if evidence.float_metric is None else ""
+            yield _row(name, "", bound, evidence.float_metric, gap)
+            continue
+        for artifact in evidence.artifacts:
+            if name in _OF_PROFILE:
+                yield from _on_device(name, bound, artifact, evidence)
+            else:
+                value, gap = _OF_ARTIFACT[name](artifact, evidence.float_metric)
+                yield _row(name, artifact.path, bound, value, gap)
+
+
+def _metric(artifact: ArtifactEvidence, _: float | None) -> _Judged:
+    if artifact.metric is None:
+        return None, artifact.metric_reason
+    return artifact.metric.value, STAND_IN_RUNTIME if artifact.stand_in or artifact.metric.stand_in else ""
+
+
+def _metric_drop(artifact: ArtifactEvidence, float_metric: float | None) -> _Judged:
+    value, gap = _metric(artifact, float_metric)
+    if float_metric is None or value is None:
+        return None, gap or "float metric not measured"
+    return round(float_metric - value, _METRIC_DIGITS), gap
+
+
+def _code_error(artifact: ArtifactEvidence, _: float | None) -> _Judged:
+    if not artifact.integer:
+        return None, _NO_CODES
+    if artifact.code_error is None:
+        return None, artifact.code_error_reason
+    return artifact.code_error, STAND_IN_RUNTIME if artifact.stand_in else ""
+
+
+_Judged = tuple[float | None, str]  # the value, and why it cannot be judged ("": it can)
+_OF_ARTIFACT: Mapping[str, Callable[[ArtifactEvidence, float | None], _Judged]] = {
+    "metric": _metric,
+    "metric_drop": _metric_drop,
+    "size_bytes": lambda artifact, _: (artifact.size_bytes, ""),
+    "parity_code_error": _code_error,
+}
+_OF_PROFILE = {"latency_p50_ms": "p50_ms", "latency_p99_ms": "p99_ms", "peak_rss_bytes": "peak_rss_bytes"}
+
+
+def _on_device(name: str, bound: Bound, artifact: ArtifactEvidence, evidence: Evidence) -> Iterator[GateRow]:
+    if evidence.device is None:
+        yield _row(name, artifact.path, bound, None, evidence.device_reason)
+        return
+    subject = f"{artifact.path} on {evidence.device}"
+    rows = [row for row in evidence.profiles if row.device == evidence.device and row.artifact == artifact.path]
+    if not rows:
+        yield _row(name, subject, bound, None, f"not measured on {evidence.device}")
+    for row in rows:
+        value: float | None = getattr(row, _OF_PROFILE[name])
+        gap = _profile_gap(row)
+        if not gap and value is None:
+            gap = "too few samples" if name == "latency_p99_ms" else "could not be read on the device"
+        yield _row(name, subject, bound, value, gap)
+
+
+def _profile_gap(row: ProfileRow) -> str:
+    if row.stand_in:
+        return "stand-in device"
+    return "" if row.valid else f"profile INVALID: {', '.join(row.reasons)}"
+
+
+def _row(name: str, subject: str, bound: Bound, value: float | None, gap: str) -> GateRow:
+    finite = value is not None and math.isfinite(value)
+    if value is not None and not finite and not gap:
+        return _gate_row(name, subject, bound, None, "failed", "the value is not a finite number")
+    if gap or value is None:
+        return _gate_row(name, subject, bound, value if finite else None, "not evaluated", gap)
+    return _gate_row(name, subject, bound, value, "passed" if _meets(value, bound) else "failed", "")
+
+
+def _gate_row(
+    name: str,
+    subject: str,
+    bound: Bound,
+    value: float | None,
+    state: Literal["passed", "failed", "not evaluated"],
+    reason: str,
+) -> GateRow:
+    # A float artifact has no codes: that leaves nothing open, however much the gate is required elsewhere.
+    required = bound.required and reason != _NO_CODES
+    return GateRow(
+        name=name, subject=subject, bound=_text(bound), value=value, state=state, required=required, reason=reason
+    )
+
+
+def _meets(value: float, bound: Bound) -> bool:
+    if bound.at_most is not None:
+        return value <= bound.at_most
+    return bound.at_least is not None and value >= bound.at_least
+
+
+def _text(bound: Bound) -> str:
+    side, limit = ("at most", bound.at_most) if bound.at_most is not None else ("at least", bound.at_least)
+    return f"{side} {limit:.12g}" + ("" if bound.required else " (not required)")
+
+
+def verdict(rows: Sequence[GateRow]) -> Verdict:
+    """fail: a gate failed. incomplete: a required one was not evaluated. pass: neither."""
+    if any(row.state == "failed" for row in rows):
+        return "fail"
+    return "incomplete" if any(row.state == "not evaluated" and row.required for row in rows) else "pass"
+
+
+def write_junit(rows: Sequence[GateRow], path: Path) -> None:
+    """Write the gates as one JUnit suite; the same rows give the same bytes."""
+    suite = TestSuite("gates")
+    for row in rows:
+        case = TestCase(f"{row.name} {row.bound}", row.subject or "model")
+        value = "" if row.value is None else f"{row.value:.12g}"
+        if row.state == "failed":
+            case.result = [Failure(row.reason or f"{value} is not {row.bound}")]
+        elif row.state != "passed":
+            case.result = [Skipped(f"{row.state}: {row.reason}")]
+        else:
+            case.system_out = value
+        suite.add_testcase(case)
+    xml = JUnitXml("edgekit")
+    xml.add_testsuite(suite)
+    xml.write(str(path), pretty=True)
