@@ -1,0 +1,1 @@
+"""Formats: a model and a convention become an artifact."""

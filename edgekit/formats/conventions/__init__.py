@@ -1,0 +1,1 @@
+"""Conventions: how each runtime wants its integers."""

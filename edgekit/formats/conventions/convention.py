@@ -16,7 +16,8 @@ class Convention:
     Attributes:
         signed: activations are int8, else uint8. The grids are the same real numbers, shifted by 128.
         symmetric: activations have zero point 0.
-        weight_max: codes of weights lie in [-weight_max, weight_max]; 64 where two 8-bit products are summed in 16 bits.
+        weight_max: codes of weights lie in [-weight_max, weight_max]; 64 where two 8-bit products are summed in
+            16 bits.
         integer: kinds of operator that run in integers.
         shares_grid: kinds whose output has the grid of its inputs.
         fuses: kind -> kinds of activation that are computed in the same kernel when they follow it.
@@ -26,6 +27,8 @@ class Convention:
             converter makes the integers), or 'float'.
         weights: 'codes' stored as int8, or 'fake' floats on the grid with Q/DQ behind them, for a converter that
             wants to see both.
+        fuses_pad: whether a convolution's kernel does a zero pad before it: 'always', 'same' (only what TensorFlow
+            calls SAME), 'never'.
         source: where the rules are written down.
     """
 
@@ -39,6 +42,7 @@ class Convention:
     skip_only: bool
     bias: Literal["int32", "rounded", "float"]
     weights: Literal["codes", "fake"]
+    fuses_pad: Literal["always", "same", "never"]
     source: str
     fuses: Mapping[str, frozenset[str]] = field(
         default_factory=lambda: {
@@ -73,6 +77,7 @@ ONNXRUNTIME_X86_VNNI = Convention(
     skip_only=False,
     bias="int32",
     weights="codes",
+    fuses_pad="always",
     source=_ORT,
 )
 
@@ -92,6 +97,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             skip_only=False,
             bias="int32",
             weights="codes",
+            fuses_pad="always",
             source=_ORT,
         ),
         Convention(
@@ -105,6 +111,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             skip_only=False,
             bias="int32",
             weights="codes",
+            fuses_pad="always",
             source=_ORT,
         ),
         Convention(
@@ -118,6 +125,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             skip_only=False,
             bias="rounded",
             weights="fake",
+            fuses_pad="same",
             source="LiteRT 8-bit quantisation specification",
         ),
         Convention(
@@ -131,6 +139,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             skip_only=True,
             bias="float",
             weights="codes",
+            fuses_pad="always",
             source="TensorRT developer guide, working with quantised types, explicit quantisation",
         ),
     )

@@ -10,7 +10,8 @@ from torch.ao.quantization.fx import _decomposed  # noqa: F401  registers torch.
 
 from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import Convention
-from edgekit.formats.conventions.placement import Grid, Placement, place, weighted_nodes
+from edgekit.formats.conventions.operators import activations
+from edgekit.formats.conventions.placement import Grid, Placement, pad_of, place, weighted_nodes
 from edgekit.nets.model import Model
 from edgekit.nets.program import Program, is_weight, set_tensor, tensor_of, trace
 from edgekit.nets.quantisation import QuantisationTable, WeightCodes
@@ -45,7 +46,9 @@ def lower(model: Model, convention: Convention, batch: int = 1) -> Lowered:
         FormatError: the model has no quantisation table, or one made for another network.
     """
     if model.table is None:
-        raise FormatError("the model has no quantisation table", "steps", "add a quantize step before exporting integers")
+        raise FormatError(
+            "the model has no quantisation table", "steps", "add a quantize step before exporting integers"
+        )
     program = trace(model, batch)
     placement = place(program, model.table, convention)
     rows = [*_quantise_weights(program, model.table, placement, convention)]
@@ -100,6 +103,7 @@ def _quantise_weights(
 ) -> list[QuantisedTensor]:
     rows = []
     for node in weighted_nodes(placement.integer):
+        grid = placement.grids.get(activations(pad_of(node, convention) or node)[0])
         name = program.weight_name(node)
         weight = _codes(program, table, node, name, convention)
         _replace_weight(program.module, node, name, weight, convention)
@@ -116,16 +120,12 @@ def _quantise_weights(
             )
         )
         bias = node.args[2] if len(node.args) > 2 else None
-        (source, *_) = (arg for arg in node.args if isinstance(arg, fx.Node))
-        grid = placement.grids.get(source)
         if isinstance(bias, fx.Node) and is_weight(bias) and grid is not None and convention.bias != "float":
             rows.append(_replace_bias(program.module, node, bias, grid.scale * weight.scale, convention))
     return rows
 
 
-def _codes(
-    program: Program, table: QuantisationTable, node: fx.Node, name: str, convention: Convention
-) -> WeightCodes:
+def _codes(program: Program, table: QuantisationTable, node: fx.Node, name: str, convention: Convention) -> WeightCodes:
     """Codes from the table; a convention with fewer levels rounds the float weight anew, it cannot reuse codes."""
     if name not in table.weights:
         raise FormatError(
@@ -188,6 +188,12 @@ def _replace_bias(
             )
     node.args = (*node.args[:2], real, *node.args[3:])
     return QuantisedTensor(
-        tensor=name, role="bias", bits=32, dtype="int32", scheme="symmetric", axis=0,
-        scale=tuple(scale.tolist()), zero_point=(0,),
+        tensor=name,
+        role="bias",
+        bits=32,
+        dtype="int32",
+        scheme="symmetric",
+        axis=0,
+        scale=tuple(scale.tolist()),
+        zero_point=(0,),
     )

@@ -13,8 +13,8 @@ from torch import fx
 
 from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import Convention
-from edgekit.formats.conventions.operators import activations, kind_of
-from edgekit.nets.program import Program, is_weight
+from edgekit.formats.conventions.operators import activations, aten, kind_of
+from edgekit.nets.program import Program, conv2d_defaults, is_weight, tensor_of, zero_pad
 from edgekit.nets.quantisation import QuantisationTable
 from edgekit.numerics.quantise import affine_grid, symmetric_scale
 from edgekit.schema.manifest import InFloat
@@ -89,6 +89,33 @@ def output_of(node: fx.Node, convention: Convention) -> fx.Node:
     return node
 
 
+def pad_of(node: fx.Node, convention: Convention) -> fx.Node | None:
+    """The zero pad that the kernel of a convolution does itself, if there is one before it."""
+    if node.target is not aten.conv2d.default or convention.fuses_pad == "never":
+        return None
+    pad = activations(node)[0]
+    if len(pad.users) != 1 or (amounts := zero_pad(pad)) is None:
+        return None
+    return pad if convention.fuses_pad == "always" or _is_same_padding(node, pad, amounts) else None
+
+
+def _is_same_padding(node: fx.Node, pad: fx.Node, amounts: tuple[int, int, int, int]) -> bool:
+    """Whether a pad before a convolution without padding of its own is what TensorFlow calls SAME."""
+    _, weight, _, stride, padding, dilation, _ = conv2d_defaults(node)
+    if list(padding) != [0, 0]:  # type: ignore[call-overload]
+        return False
+    size = pad.args[0].meta["val"].shape[2:]  # type: ignore[union-attr]
+    owner = node.graph.owning_module
+    assert owner is not None
+    kernel = tensor_of(owner, weight).shape[2:]  # type: ignore[arg-type]
+    wanted: list[int] = []
+    for i in (1, 0):  # the last axis comes first in a pad
+        reach = dilation[i] * (kernel[i] - 1) + 1  # type: ignore[index]
+        total = max((-(-size[i] // stride[i]) - 1) * stride[i] + reach - size[i], 0)  # type: ignore[index]
+        wanted += [total // 2, total - total // 2]
+    return list(amounts) == wanted
+
+
 def _sort_operators(
     program: Program, table: QuantisationTable, convention: Convention
 ) -> tuple[list[fx.Node], list[InFloat]]:
@@ -106,6 +133,9 @@ def _sort_operators(
             in_float.append(InFloat(node=name, op=str(node.target), reason="its weight is computed, not stored"))
         elif kind in convention.integer:
             integer.append(node)
+            if (pad := pad_of(node, convention)) is not None:
+                inside_a_kernel.add(pad)
+                integer = [other for other in integer if other is not pad]
             last = node
             while last is not output_of(node, convention):
                 (last,) = last.users
@@ -126,14 +156,21 @@ def _wanted_edges(integer: Iterable[fx.Node], convention: Convention) -> dict[fx
         if kind in convention.shares_grid and kind in ("move", "max_pool"):
             continue  # decided by its neighbours
         for source in _quantised_inputs(node, kind, convention):
-            wanted.setdefault(source, set()).add(node)
+            wanted.setdefault(source, set()).add(_reader(node, source))
         if convention.outputs:
             out = output_of(node, convention)
             wanted.setdefault(out, set()).update(out.users)
     return wanted
 
 
+def _reader(node: fx.Node, source: fx.Node) -> fx.Node:
+    """The node that takes `source` on behalf of `node`: itself, or the pad that its kernel does first."""
+    return node if source in node.all_input_nodes else activations(node)[0]
+
+
 def _quantised_inputs(node: fx.Node, kind: str | None, convention: Convention) -> list[fx.Node]:
+    if (pad := pad_of(node, convention)) is not None:
+        return activations(pad)
     sources = activations(node)
     if kind == "add" and convention.skip_only:
         weighted = [s for s in sources if kind_of(s) in ("conv", "linear") and len(s.users) == 1]
@@ -144,9 +181,7 @@ def _quantised_inputs(node: fx.Node, kind: str | None, convention: Convention) -
     return sources
 
 
-def _through_movement(
-    integer: Iterable[fx.Node], wanted: dict[fx.Node, set[fx.Node]], convention: Convention
-) -> None:
+def _through_movement(integer: Iterable[fx.Node], wanted: dict[fx.Node, set[fx.Node]], convention: Convention) -> None:
     """Data movement between integers is done on integers: quantise both of its sides, or neither."""
     moves = [n for n in integer if kind_of(n) in convention.shares_grid and kind_of(n) in ("move", "max_pool")]
     changed = True

@@ -1,0 +1,1 @@
+"""TensorRT-ready ONNX and the plan to build its engine on the board."""

@@ -1,0 +1,55 @@
+"""The Q/DQ program as PyTorch runs it: what every runtime's integers are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from edgekit.formats.conventions.lowering import qd
+
+
+class Witness(nn.Module):
+    """Runs a program in float64 and gives a tuple of float32 outputs.
+
+    A runtime sums integer products exactly. float32 sums of the same products round, which flips codes that lie
+    near the middle of two; in float64 the sums are exact, and what is left is the runtime's own rounding.
+    """
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__()
+        self.module = module
+        self._interpreter = _Exact(module)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Outputs for float32 inputs of the program's own batch."""
+        with torch.no_grad():
+            outputs = self._interpreter.run(*(x.double() for x in inputs))
+        items = outputs if isinstance(outputs, tuple | list) else (outputs,)
+        return tuple(item.float() for item in items)
+
+
+class _Exact(fx.Interpreter):
+    """Operators in float64; Q/DQ as in `numerics/quantise.py`, with codes kept as float64 integers."""
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target is qd.quantize_per_tensor.default:
+            value, scale, zero_point, qmin, qmax, _ = args
+            return (value / scale).round().add(zero_point).clamp(qmin, qmax)
+        if target is qd.dequantize_per_tensor.default:
+            codes, scale, zero_point, *_ = args
+            return (codes - zero_point) * scale
+        if target in (qd.quantize_per_channel.default, qd.dequantize_per_channel.default):
+            value, scale, _, axis, qmin, qmax, _ = args
+            shape = [1] * value.dim()
+            shape[axis] = -1
+            scale = scale.double().reshape(shape)
+            if target is qd.dequantize_per_channel.default:
+                return value.double() * scale
+            return (value.double() / scale).round().clamp(qmin, qmax)
+        return super().call_function(target, args, kwargs)
+
+    def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        value = super().get_attr(target, args, kwargs)
+        return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -1,0 +1,67 @@
+"""Writing an artifact to disk, and describing its inputs and outputs. Shared by the formats."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgekit.nets.model import Model
+from edgekit.schema.tensors import ArtifactTensor, Preprocess
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A file on disk and its digest."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+def write_artifact(path: Path, content: bytes) -> WrittenFile:
+    """Write `content` under a temporary name, sync it, rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return WrittenFile(path, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def describe_tensors(
+    model: Model, batch: int, preprocess: Preprocess | None
+) -> tuple[tuple[ArtifactTensor, ...], tuple[ArtifactTensor, ...]]:
+    """Inputs and outputs of an artifact that takes and gives floats in the network's own layout."""
+    inputs = tuple(
+        ArtifactTensor(
+            name=spec.name,
+            network_name=spec.name,
+            shape=(batch, *spec.shape[1:]),
+            dtype=spec.dtype,
+            layout=spec.layout,
+            preprocess=preprocess if index == 0 else None,
+        )
+        for index, spec in enumerate(model.inputs)
+    )
+    outputs = tuple(
+        ArtifactTensor(
+            name=spec.name,
+            network_name=spec.name,
+            shape=(batch, *spec.shape[1:]),
+            dtype=spec.dtype,
+            layout=output_layout(len(spec.shape)),
+        )
+        for spec in model.outputs
+    )
+    return inputs, outputs
+
+
+def output_layout(rank: int) -> Literal["N", "NC", "NTC", "NCHW"]:
+    """Layout of an output by its rank, in PyTorch's order."""
+    layouts: dict[int, Literal["N", "NC", "NTC", "NCHW"]] = {1: "N", 2: "NC", 3: "NTC", 4: "NCHW"}
+    return layouts[rank]

@@ -1,0 +1,121 @@
+"""Model + convention -> ONNX: QDQ with weights stored as integers, or float32."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+from torch import fx
+
+from edgekit.errors import FormatError
+from edgekit.formats.artifact import Artifact
+from edgekit.formats.conventions.convention import find_convention
+from edgekit.formats.conventions.lowering import Lowered, lower
+from edgekit.formats.conventions.witness import Witness
+from edgekit.formats.files import describe_tensors, write_artifact
+from edgekit.formats.onnx.fused import optimised_graph
+from edgekit.formats.onnx.rewrite import clean, fuse_pads, use_global_pools
+from edgekit.nets.model import Model
+from edgekit.nets.program import trace
+from edgekit.schema.manifest import ArtifactRow
+from edgekit.schema.recipe import Export, FormatName
+from edgekit.schema.tensors import Preprocess
+
+
+def export_onnx(
+    model: Model,
+    convention: str,
+    folder: Path,
+    stem: str,
+    options: Export,
+    preprocess: Preprocess | None = None,
+    format_name: FormatName = "onnx",
+) -> Artifact:
+    """Write `folder/stem.onnx`.
+
+    A model with a quantisation table becomes Q/DQ placed by the convention; one without becomes float32. The file is
+    checked by onnx's full checker, and by ONNX Runtime, whose optimised graph is counted into `fused`.
+
+    Raises:
+        FormatError: an operator has no ONNX form, or a check fails.
+    """
+    lowered: Lowered | None = None
+    if model.table is None:
+        module = trace(model, options.batch).module
+    else:
+        lowered = lower(model, find_convention(convention), options.batch)
+        module = lowered.module
+    proto = to_onnx(module, model, options)
+    path = write_artifact(folder / f"{stem}.onnx", proto.SerializeToString(deterministic=True))
+    fused, in_float = optimised_graph(path.path)
+    inputs, outputs = describe_tensors(model, options.batch, preprocess)
+    row = ArtifactRow(
+        format=format_name,
+        convention=convention,
+        path=path.path.name,
+        sha256=path.sha256,
+        size_bytes=path.size_bytes,
+        precision="fp32" if lowered is None else "int8",
+        inputs=inputs,
+        outputs=outputs,
+        quantisation=() if lowered is None else lowered.tensors,
+        fused=fused,
+        in_float=() if lowered is None else (*lowered.in_float, *in_float),
+    )
+    return Artifact(folder, row, Witness(module))
+
+
+def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.ModelProto:
+    """The graph of a program, cleaned and checked.
+
+    Raises:
+        FormatError: an operator has no ONNX form, or the checker refuses the graph.
+    """
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                module,
+                model.example(options.batch),
+                dynamo=True,
+                # 21 wrote an output_dtype that contradicts a uint8 zero point (torch 2.13), so 18 is the default
+                opset_version=options.opset,
+                input_names=[spec.name for spec in model.inputs],
+                output_names=[spec.name for spec in model.outputs],
+                external_data=False,
+                verbose=False,
+            )
+        except Exception as err:  # the exporter raises many kinds; all mean that an operator is not expressible
+            raise FormatError(
+                f"the ONNX exporter refused the network: {str(err).splitlines()[0]}",
+                f"model {model.source.factory}",
+                "replace the operator it names, or drop onnx from export.formats",
+            ) from err
+    assert program is not None
+    proto = program.model_proto
+    clean(proto)
+    use_global_pools(proto.graph)
+    fuse_pads(proto.graph)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except onnx.checker.ValidationError as err:
+        raise FormatError(f"onnx's checker refused the graph: {err}", f"opset {options.opset}", "try another opset") from err
+    return proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its progress and its own deprecations; a user can act on none of them."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
