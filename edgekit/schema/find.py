@@ -52,7 +52,7 @@ def find(kind: Kind, name_or_path: str | Path, cwd: Path | None = None) -> Found
             return Found(path, _shadowed(path, shipped_folder() / FOLDERS[kind] / path.name))
         raise SchemaError(f"no {kind} file {text!r}", str(base), suggest(path.stem, known, f"{kind}s"))
     if text not in known:
-        raise SchemaError(f"no {kind} is called {text!r}", str(base), suggest(text, known, f"{kind}s"))
+        raise SchemaError(f"no {kind} is called {text!r}", searched(kind, base), suggest(text, known, f"{kind}s"))
     return Found(known[text], _shadowed(known[text], shipped_folder() / FOLDERS[kind] / f"{text}.yaml"))
 
 
@@ -82,6 +82,11 @@ def suggest(name: str, known: Iterable[str], what: str) -> str:
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     listed = f"{what}: {', '.join(choices) or 'none'}"
     return f"did you mean {near[0]!r}? {listed}" if near else listed
+
+
+def searched(kind: Kind, cwd: Path) -> str:
+    """Where a name of this kind is looked up, in words."""
+    return f"{cwd / FOLDERS[kind]} and the shipped {FOLDERS[kind]}"
 
 
 def _shadowed(path: Path, shipped: Path) -> Path | None:

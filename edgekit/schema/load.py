@@ -10,7 +10,7 @@ from typing import Any
 from edgekit.errors import SchemaError
 from edgekit.schema.calibration import CalibrationSet
 from edgekit.schema.device import Devices
-from edgekit.schema.find import FOLDERS, Found, Kind, find, find_devices, names, shipped_folder, suggest
+from edgekit.schema.find import FOLDERS, Found, Kind, find, find_devices, names, searched, shipped_folder, suggest
 from edgekit.schema.gates import Bound, Gates
 from edgekit.schema.manifest import Override
 from edgekit.schema.pass_options import parse_options
@@ -233,7 +233,9 @@ def _target_of_alias(alias: str, cwd: Path) -> str:
         if alias in aliases:
             return name
         known += aliases
-    raise SchemaError(f"no target is called {alias!r}", str(cwd), suggest(alias, sorted(set(known)), "targets"))
+    raise SchemaError(
+        f"no target is called {alias!r}", searched("target", cwd), suggest(alias, sorted(set(known)), "targets")
+    )
 
 
 def _name_in(path: Path) -> str:

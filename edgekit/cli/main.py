@@ -1,0 +1,80 @@
+"""The `edgekit` command: one table of commands, each imported when it is called, and errors as exit codes."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from edgekit import __version__
+from edgekit.cli.output import print_error
+from edgekit.errors import DeviceError, EdgekitError
+
+# name -> where its click command is, and its line in --help; printing the help so imports none of them
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "build": ("edgekit.cli.build:build", "Turn a recipe into a measured, gated bundle."),
+    "plan": ("edgekit.cli.plan:plan", "Say what a build would do, and what is cached."),
+    "verify": ("edgekit.cli.verify:verify", "Check a bundle's digests, and with --parity its outputs."),
+    "targets": ("edgekit.cli.targets:targets", "List the classes of hardware, or show one."),
+    "passes": ("edgekit.cli.passes:passes", "List the passes, or show one with its options."),
+    "devices": ("edgekit.cli.devices:devices", "List the boards of devices.yaml."),
+    "schema": ("edgekit.cli.schema:schema", "Print the JSON Schema of a recipe, a target, a pass, ..."),
+    "doctor": ("edgekit.cli.doctor:doctor", "Check this machine, and say how to fix what is wrong."),
+}
+
+EXIT_ERROR, EXIT_DEVICE, EXIT_INTERRUPTED = 1, 4, 130
+_AS_JSON = "edgekit.as_json"
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called, and turns edgekit's errors into exit codes."""
+
+    def __init__(self, *args: Any, table: Mapping[str, tuple[str, str]] = COMMANDS, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the table."""
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, imported now; None where there is none."""
+        if cmd_name not in self.table:
+            return None
+        module, _, attribute = self.table[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands with their lines from the table, so that help imports none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self.table.items()])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, noting whether errors are to be JSON."""
+        ctx.meta[_AS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an edgekit error is printed and becomes exit code 1, or 4 where a device failed."""
+        try:
+            return super().invoke(ctx)
+        except EdgekitError as error:
+            print_error(error, ctx.meta[_AS_JSON])
+            ctx.exit(EXIT_DEVICE if isinstance(error, DeviceError) else EXIT_ERROR)
+        except KeyboardInterrupt:
+            click.echo("interrupted: run the same command to resume", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgekit")
+def cli() -> None:
+    """Turn a trained network into a measured, gated, verifiable bundle for an edge board."""
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 done, 1 an edgekit error, 2 usage, 3 a gate failed, 4 not measured."""
+    cli(prog_name="edgekit")

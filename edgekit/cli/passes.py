@@ -1,0 +1,75 @@
+"""`edgekit passes`: what a step of a recipe may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgekit.cli.output import console, json_option, print_json, table
+from edgekit.schema.base import Options
+from edgekit.schema.json_schema import json_schema
+from edgekit.schema.pass_options import PASS_OPTIONS, PASS_SOURCES, options_class
+
+
+@click.group()
+def passes() -> None:
+    """List the passes, or show one with its options."""
+
+
+@passes.command("list")
+@json_option
+def list_passes(as_json: bool) -> None:
+    """Every pass, and where its method was published."""
+    rows = [(name, _summary(model), PASS_SOURCES[name]) for name, model in PASS_OPTIONS.items()]
+    if as_json:
+        print_json({"passes": [dict(zip(("name", "description", "source"), row, strict=True)) for row in rows]})
+        return
+    console().print(table("Passes", ("name", "what it does", "source"), rows))
+
+
+@passes.command("show")
+@click.argument("name")
+@json_option
+def show_pass(name: str, as_json: bool) -> None:
+    """One pass: its options with their defaults."""
+    model = options_class(name, "edgekit passes show")
+    if as_json:
+        document = {"name": name, "description": _summary(model), "source": PASS_SOURCES[name]}
+        print_json({**document, "options": json_schema(name)["properties"]})
+        return
+    out = console()
+    out.print(f"{name}: {_summary(model)}", markup=False, style="bold")
+    out.print(f"source: {PASS_SOURCES[name]}", markup=False)
+    properties: dict[str, Any] = json_schema(name)["properties"]
+    rows = [
+        (option, _values(schema), _default(model, option), schema.get("description", ""))
+        for option, schema in properties.items()
+    ]
+    out.print(table("Options", ("option", "values", "default", "description"), rows))
+
+
+def _summary(model: type[Options]) -> str:
+    return (model.__doc__ or "").strip().splitlines()[0]
+
+
+def _default(model: type[Options], option: str) -> str:
+    field = model.model_fields[option]
+    if field.is_required():
+        return "(required)"
+    default = field.get_default(call_default_factory=True)
+    return "none" if default is None else "[]" if default == () else str(default)
+
+
+def _values(schema: dict[str, Any]) -> str:
+    """A JSON Schema's type and range in a few words."""
+    if "anyOf" in schema:
+        return " or ".join(_values(option) for option in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        return " | ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
+    if schema["type"] == "array":
+        return f"list of {_values(schema['items'])}"
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+    kind = {"null": "none", "boolean": "true | false"}.get(schema["type"], schema["type"])
+    return " ".join([kind, ", ".join(bounds)]).strip()
