@@ -1,0 +1,219 @@
+"""From a calibration set to samples: load, cut out the splits, refuse any that overlap, preprocess, digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, cast, get_args
+
+import numpy as np
+import torch
+
+from edgekit.agent.errors import AgentError
+from edgekit.agent.preprocess import preprocess
+from edgekit.data.loaders import Parts
+from edgekit.data.samples import RawSamples, Samples, Splits
+from edgekit.data.table import LOADERS, Loader, find_loader
+from edgekit.errors import DataError, EdgekitError
+from edgekit.schema.calibration import CalibrationSet, Split
+from edgekit.schema.find import suggest
+from edgekit.schema.load import load_calibration
+from edgekit.schema.reference import import_function
+from edgekit.schema.tensors import DType, Preprocess
+
+# calibration may come from the training split: it decides ranges, it judges nothing
+_MAY_SHARE = ({"train", "calibration"},)
+_USER_PARTS = ("train", "calibration", "selection", "test")
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """A calibration set in memory.
+
+    Attributes:
+        calibration: what was loaded; holds the preprocessing from `raw_test` to `test`.
+        splits: what passes may read.
+        test: preprocessed; read once every choice is frozen.
+        raw_test: the same samples as stored, for a board that preprocesses itself.
+        digest: sha256 over the contents of every split and the preprocessing, hexadecimal.
+    """
+
+    calibration: CalibrationSet
+    splits: Splits
+    test: Samples
+    raw_test: RawSamples
+    digest: str
+
+
+def find_data(name: str, loaders: Mapping[str, Loader] = LOADERS) -> LoadedData:
+    """What `data:` of a recipe names: a calibration set, a path to one, or the user's own function.
+
+    The user's function takes nothing and returns a dict of parts: `calibration`, `test`, and where there are such
+    `train` and `selection`; each is a pair of arrays, inputs (N, ...) as the network takes them and labels (N,).
+
+    Raises:
+        SchemaError: no such calibration set, or one that its schema refuses.
+        DataError: the data are absent or not what was declared, or splits overlap.
+    """
+    if ":" in name:
+        return _from_function(name)
+    return load_splits(load_calibration(name).calibration, loaders)
+
+
+def load_splits(calibration: CalibrationSet, loaders: Mapping[str, Loader] = LOADERS) -> LoadedData:
+    """The samples of a calibration set.
+
+    Raises:
+        DataError: the data are absent or not what was declared, a split is empty or outside its part, two splits
+            share a sample (train and calibration may), or the preprocessing does not fit the samples.
+    """
+    where = f"calibration set {calibration.name}"
+    loader = find_loader(calibration.loader, f"{where}, loader", loaders)
+    try:
+        parts = loader(**calibration.arguments)
+    except EdgekitError:
+        raise
+    except Exception as err:  # a user's loader may raise anything; ours raise TypeError for wrong arguments
+        raise DataError(
+            f"the loader raised {err!r}",
+            f"{where}, loader {calibration.loader}",
+            "check `arguments` against the loader",
+        ) from err
+    return _cut(calibration, _checked_parts(parts, where), where)
+
+
+def split_indices(split: Split, length: int, where: str) -> range:
+    """Indices of a split within a part of `length` samples.
+
+    Raises:
+        DataError: there are fewer samples than the split asks for.
+    """
+    indices = range(length)[split.start :: split.step]
+    if split.count is not None:
+        if len(indices) < split.count:
+            raise DataError(
+                f"{split.count} samples from {split.start} by {split.step}; {split.part!r} has {len(indices)}",
+                where,
+                "lower count, start or step",
+            )
+        indices = indices[: split.count]
+    if not indices:
+        raise DataError(f"no samples from {split.start} on in part {split.part!r} of {length}", where, "lower start")
+    return indices
+
+
+def _from_function(reference: str) -> LoadedData:
+    where = f"data: {reference}"
+    try:
+        result = import_function(reference, "data", DataError)()
+    except EdgekitError:
+        raise
+    except Exception as err:  # a user's function may raise anything
+        raise DataError(
+            f"the function raised {err!r}", where, "make it return its parts when called with nothing"
+        ) from err
+    parts = _checked_parts(result, where)
+    for needed in ("calibration", "test"):
+        if needed not in parts:
+            raise DataError(f"no part {needed!r}", where, f"return a dict with parts {', '.join(_USER_PARTS)}")
+    for part in parts:
+        if part not in _USER_PARTS:
+            raise DataError(f"unknown part {part!r}", where, suggest(part, _USER_PARTS, "parts"))
+    dtype = str(parts["test"].inputs.dtype)
+    if dtype not in get_args(DType):
+        raise DataError(f"inputs are {dtype}", where, f"give one of {', '.join(get_args(DType))}")
+    calibration = CalibrationSet(
+        name="own-data",
+        loader=reference,
+        preprocess=Preprocess(raw_dtype=cast(DType, dtype), raw_layout="N"),
+        train=Split(part="train") if "train" in parts else None,
+        calibration=Split(part="calibration"),
+        selection=Split(part="selection") if "selection" in parts else None,
+        test=Split(part="test"),
+    )
+    return _cut(calibration, parts, where)
+
+
+def _checked_parts(result: object, where: str) -> Parts:
+    if not isinstance(result, Mapping):
+        raise DataError(f"the loader returned {type(result).__name__}", where, "return a dict of parts")
+    parts = {}
+    for name, value in result.items():
+        pair: Any = (value.inputs, value.labels) if isinstance(value, RawSamples) else value
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise DataError(f"is {type(value).__name__}", f"{where}, part {name}", "give a pair: inputs, labels")
+        inputs, labels = np.asarray(pair[0]), np.asarray(pair[1])
+        if labels.dtype.kind not in "iu" or not inputs.ndim or len(inputs) != len(labels):
+            raise DataError(
+                f"labels are {labels.dtype} {labels.shape} for inputs {inputs.shape}",
+                f"{where}, part {name}",
+                "give integer labels, one for each sample",
+            )
+        parts[str(name)] = RawSamples(inputs, labels.astype(np.int64))
+    return parts
+
+
+def _cut(calibration: CalibrationSet, parts: Parts, where: str) -> LoadedData:
+    wanted = {
+        name: cast(Split | None, getattr(calibration, name)) for name in ("train", "calibration", "selection", "test")
+    }
+    splits = {name: split for name, split in wanted.items() if split is not None}
+    for name, split in splits.items():
+        if split.part not in parts:
+            raise DataError(f"no part {split.part!r}", f"{where}, {name}", suggest(split.part, sorted(parts), "parts"))
+    indices = {name: split_indices(s, len(parts[s.part].labels), f"{where}, {name}") for name, s in splits.items()}
+    for one, other in combinations(splits, 2):
+        if splits[one].part != splits[other].part or {one, other} in _MAY_SHARE:
+            continue
+        shared = sorted(set(indices[one]) & set(indices[other]))
+        if shared:
+            raise DataError(
+                f"{one} and {other} share {len(shared)} samples, the first at index {shared[0]}",
+                f"{where}, part {splits[one].part}",
+                "change start, count or step so that no sample is in both",
+            )
+    raw = {name: _take(parts[split.part], indices[name]) for name, split in splits.items()}
+    spec = calibration.preprocess.model_dump()
+    ready = {name: _preprocess(spec, samples, f"{where}, {name}") for name, samples in raw.items()}
+    digests = {name: _digest(samples) for name, samples in raw.items()}
+    return LoadedData(
+        calibration=calibration,
+        splits=Splits(
+            train=ready.get("train"),
+            calibration=ready["calibration"],
+            selection=ready.get("selection"),
+            digest=_combine({name: digests[name] for name in digests if name != "test"}, spec),
+        ),
+        test=ready["test"],
+        raw_test=raw["test"],
+        digest=_combine(digests, spec),
+    )
+
+
+def _take(part: RawSamples, indices: range) -> RawSamples:
+    chosen = slice(indices.start, indices.stop, indices.step)
+    return RawSamples(part.inputs[chosen], part.labels[chosen])
+
+
+def _preprocess(spec: Mapping[str, Any], raw: RawSamples, where: str) -> Samples:
+    try:
+        inputs = preprocess(spec, raw.inputs)
+    except AgentError as err:
+        raise DataError(err.what, f"{where}, {err.where}", err.fix) from err
+    return Samples(torch.from_numpy(inputs), torch.from_numpy(raw.labels.copy()))
+
+
+def _digest(raw: RawSamples) -> str:
+    digest = hashlib.sha256()
+    for array in (raw.inputs, raw.labels):
+        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _combine(digests: Mapping[str, str], spec: Mapping[str, Any]) -> str:
+    content = json.dumps({"preprocess": spec, "splits": digests}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
