@@ -107,5 +107,6 @@ def _crashed(done: Completed, where: str) -> DeviceError:
     return DeviceError(
         f"the agent {how}",
         where,
-        f"SIGKILL is usually a lack of memory, SIGILL a runtime built for another processor; the end of its log: {log or 'empty'}",
+        "SIGKILL is usually a lack of memory, SIGILL a runtime built for another processor; "
+        f"the end of its log: {log or 'empty'}",
     )

@@ -30,9 +30,10 @@ def agent_version() -> str:
 
 def build_zipapp() -> bytes:
     """edgekit/__init__.py (the version alone), edgekit/agent/** and __main__.py in one zip."""
+    package = f'"""The part of edgekit that runs on a device."""\n\n__version__ = "{agent_version()}"\n'
     members = {
         "__main__.py": _MAIN.encode(),
-        "edgekit/__init__.py": f'"""The part of edgekit that runs on a device."""\n\n__version__ = "{agent_version()}"\n'.encode(),
+        "edgekit/__init__.py": package.encode(),
         **_sources(),
     }
     stream = io.BytesIO()

@@ -1,0 +1,1 @@
+"""Jobs for the agent, statistics of what comes back, comparison of profiles."""

@@ -1,0 +1,254 @@
+"""What the host asks of the agent: run samples through an artifact, measure one artifact, measure several fairly."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.devices.run_agent import run_agent
+from edgekit.errors import DataError, SchemaError
+from edgekit.profiling.statistics import summarise, verdict
+from edgekit.schema.device import Device
+from edgekit.schema.manifest import ArtifactRow
+from edgekit.schema.profile import Conditions, MeasureSettings, Profile
+
+ROUNDS = 15
+_INFER_TIMEOUT_S = 3600.0
+_MEASURE_LIMIT_S = 900.0  # of timed runs, of all artifacts of a job together; the agent refuses what would take longer
+_LOAD_TIMEOUT_S = 300.0  # importing runtimes, loading artifacts, warming up
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What an artifact gave for N samples.
+
+    Attributes:
+        outputs: float32 (N, ...) by the network's names, in the network's layout.
+        codes: the integer codes of the same, only where the artifact itself gives them.
+        runtime: what executed it.
+        runtime_version: of that library.
+    """
+
+    outputs: dict[str, NDArray[np.float32]]
+    codes: dict[str, NDArray[np.integer[Any]]]
+    runtime: str
+    runtime_version: str
+
+
+def infer(
+    device: Device,
+    path: Path,
+    row: ArtifactRow,
+    runtime: str,
+    inputs: Mapping[str, NDArray[np.float32]],
+    input_layouts: Mapping[str, str],
+    *,
+    threads: int = 1,
+) -> Inference:
+    """Run N samples through an artifact on a device, in batches of the artifact's own size.
+
+    Args:
+        device: where.
+        path: the artifact's file; its digest must be the one in `row`.
+        row: what the manifest says of it.
+        runtime: name of the runtime.
+        inputs: (N, ...) by the network's names, as the network takes them.
+        input_layouts: layout of each, by the same names.
+        threads: of the runtime.
+
+    Raises:
+        DataError: an input of the artifact is not among `inputs`.
+        DeviceError: the device or the runtime failed.
+    """
+    names = [tensor.network_name for tensor in row.inputs]
+    missing = [name for name in names if name not in inputs or name not in input_layouts]
+    if missing:
+        raise DataError(
+            f"no samples or no layout for input {missing[0]!r}",
+            f"artifact {path.name}",
+            f"give all of {', '.join(names)}",
+        )
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        feeds, results = Path(folder) / "feeds.npz", Path(folder) / "results.npz"
+        arrays: Any = {name: inputs[name] for name in names}
+        np.savez(feeds, **arrays)
+        job = {
+            "kind": "infer",
+            "runtime": runtime,
+            "threads": threads,
+            "artifact": {"path": path.name, "sha256": row.sha256},
+            "feeds": "feeds.npz",
+            "inputs": [
+                {"tensor": tensor.model_dump(), "network_layout": input_layouts[tensor.network_name]}
+                for tensor in row.inputs
+            ],
+            "outputs": [
+                {"tensor": tensor.model_dump(), "network_layout": tensor.layout.replace("NHWC", "NCHW")}
+                for tensor in row.outputs
+            ],
+            "results": "results.npz",
+        }
+        result = run_agent(
+            device,
+            job,
+            {path.name: path, "feeds.npz": feeds},
+            {"results.npz": results},
+            timeout_s=_INFER_TIMEOUT_S,
+        )
+        with np.load(results, allow_pickle=False) as stored:
+            outputs = {key.partition(":")[2]: stored[key] for key in stored.files if key.startswith("output:")}
+            codes = {key.partition(":")[2]: stored[key] for key in stored.files if key.startswith("codes:")}
+    return Inference(outputs, codes, runtime, result["runtime_version"])
+
+
+def profile(
+    device: Device,
+    path: Path,
+    row: ArtifactRow,
+    runtime: str,
+    settings: MeasureSettings,
+    *,
+    stand_in_for: str | None = None,
+) -> Profile:
+    """Measure one artifact's latency and memory on a device.
+
+    Args:
+        device: where.
+        path: the artifact's file; its digest must be the one in `row`.
+        row: what the manifest says of it.
+        runtime: name of the runtime.
+        settings: how.
+        stand_in_for: target that `device` is not of, though the artifact is for it; the device's own word otherwise.
+
+    Raises:
+        SchemaError: `settings` asks for another batch than the artifact was exported with.
+        DeviceError: the device or the runtime failed, or measuring would take too long.
+    """
+    return _measure(device, [(path, row, runtime)], settings, 1, stand_in_for)[0]
+
+
+def profile_interleaved(
+    device: Device,
+    artifacts: Sequence[tuple[Path, ArtifactRow, str]],
+    settings: MeasureSettings,
+    *,
+    rounds: int = ROUNDS,
+    stand_in_for: str | None = None,
+) -> tuple[Profile, ...]:
+    """Measure several artifacts in alternating rounds: A B, B A, A B, ...
+
+    Drift of a shared or warming machine then hits all alike, which a comparison needs more than long runs. Every
+    artifact has a process of its own for all rounds, so its memory is its own and its warm-up is paid once; only one
+    process runs at a time. `settings.duration_s` and the runs are shared out over the rounds.
+
+    Args:
+        device: where.
+        artifacts: (file, row, runtime) of each.
+        settings: for all of them.
+        rounds: at least 2.
+        stand_in_for: as in `profile`.
+
+    Raises:
+        SchemaError: fewer than two rounds, or another batch than an artifact was exported with.
+        DeviceError: the device or a runtime failed, or measuring would take too long.
+    """
+    if rounds < 2:
+        raise SchemaError(f"{rounds} rounds cannot alternate", "rounds", "ask for two at least")
+    return _measure(device, artifacts, settings, rounds, stand_in_for)
+
+
+def _measure(
+    device: Device,
+    artifacts: Sequence[tuple[Path, ArtifactRow, str]],
+    settings: MeasureSettings,
+    rounds: int,
+    stand_in_for: str | None,
+) -> tuple[Profile, ...]:
+    cases = []
+    files = {}
+    for index, (path, row, runtime) in enumerate(artifacts):
+        batch = row.inputs[0].shape[0]
+        if batch != settings.batch:
+            raise SchemaError(
+                f"measuring at batch {settings.batch} was asked of an artifact exported at batch {batch}",
+                f"artifact {path.name}",
+                f"set export.batch to {settings.batch}, or measure at batch {batch}",
+            )
+        name = f"{index}-{path.name}"
+        files[name] = path
+        cases.append(
+            {
+                "runtime": runtime,
+                "artifact": {"path": name, "sha256": row.sha256},
+                "inputs": [tensor.model_dump() for tensor in row.inputs],
+            }
+        )
+    job = {
+        "kind": "profile",
+        "cases": cases,
+        "settings": settings.model_dump(),
+        "rounds": rounds,
+        "limit_s": _MEASURE_LIMIT_S,
+        "seed": _SEED,
+    }
+    result = run_agent(device, job, files, {}, timeout_s=_LOAD_TIMEOUT_S + 2 * _MEASURE_LIMIT_S)
+    # the host's clock: a board without a battery does not know the date
+    measured_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    together = [row.sha256 for _, row, _ in artifacts] if len(artifacts) > 1 else None
+    return tuple(
+        _profile(device, artifact, settings, stand_in_for, result, index, measured_at, together)
+        for index, artifact in enumerate(artifacts)
+    )
+
+
+def _profile(
+    device: Device,
+    artifact: tuple[Path, ArtifactRow, str],
+    settings: MeasureSettings,
+    stand_in_for: str | None,
+    result: Mapping[str, Any],
+    index: int,
+    measured_at: str,
+    together: list[str] | None,
+) -> Profile:
+    path, row, runtime = artifact
+    case = result["cases"][index]
+    read = dict(result["conditions"])
+    read["extra"] = {
+        **read["extra"],
+        "processor_ratio": case["processor_ratio"],
+        "preempted": case["preempted"],
+        **({"rounds": case["rounds"], "interleaved": together} if together else {}),
+    }
+    conditions = Conditions.model_validate(read)
+    samples_ms = tuple(case["samples_ms"])
+    stand_in_for = stand_in_for or device.stand_in_for
+    valid, reasons = verdict(samples_ms, conditions, settings, stand_in=stand_in_for is not None)
+    return Profile(
+        artifact=path.name,
+        artifact_sha256=row.sha256,
+        device=device.name,
+        stand_in=stand_in_for is not None,
+        stand_in_for=stand_in_for,
+        runtime=runtime,
+        runtime_version=case["runtime_version"],
+        agent_version=result["agent_version"],
+        settings=settings,
+        samples_ms=samples_ms,
+        summary=summarise(samples_ms),
+        conditions=conditions,
+        peak_rss_bytes=case["peak_rss_bytes"],
+        load_rss_bytes=case["load_rss_bytes"],
+        valid=valid,
+        reasons=reasons,
+        measured_at=measured_at,
+        libraries=result["libraries"],
+    )
