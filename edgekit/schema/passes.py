@@ -61,9 +61,5 @@ class QuantizeOptions(Options):
 
     weight_bits: Literal[8] = 8
     activation_bits: Literal[8] = 8
-    observer: Literal["min-max", "percentile", "mse"] = Field(
-        "min-max", description="how an activation's range is chosen"
-    )
-    percentile: float = Field(99.99, gt=50, le=100, description="observer percentile only, in per cent")
     samples: int | None = Field(None, ge=1, description="calibration samples used; none: the whole split")
     exclude: tuple[str, ...] = Field((), description="layers left in float, by name; `*` matches any run of characters")

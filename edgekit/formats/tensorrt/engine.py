@@ -1,0 +1,39 @@
+"""The plan to build a TensorRT engine on the board: engine.json. An engine fits the GPU and the library it was built
+with, so it is built where it runs; without a reachable board the bundle says `engine: deferred` and how.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgekit.formats.files import write_artifact
+from edgekit.schema.manifest import ArtifactRow
+
+ENGINE_NAME = "model.engine"
+
+
+def write_engine_plan(folder: Path, row: ArtifactRow) -> Path:
+    """Write `engine.json` beside the ONNX file of `row`: what to build, from what, with which command."""
+    plan: Mapping[str, object] = {
+        "engine": "deferred",
+        "reason": "no device was reached; an engine fits only the GPU and TensorRT version it was built with",
+        "onnx": {"path": row.path, "sha256": row.sha256},
+        "precision": row.precision,
+        "command": trtexec_command(row),
+        "inputs": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for t in row.inputs],
+        "outputs": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for t in row.outputs],
+    }
+    content = json.dumps(plan, indent=2, sort_keys=True) + "\n"
+    return write_artifact(folder / "engine.json", content.encode()).path
+
+
+def trtexec_command(row: ArtifactRow) -> list[str]:
+    """The command that builds the engine on the board, run in the bundle's folder.
+
+    `--int8 --fp16` lets TensorRT use those kernels where Q/DQ ask for them; without Q/DQ it would need a calibrator,
+    so a float model gets `--fp16` alone. The flags exist in TensorRT 8.x to 10.x.
+    """
+    precision = ["--int8", "--fp16"] if row.precision == "int8" else ["--fp16"]
+    return ["trtexec", f"--onnx={row.path}", f"--saveEngine={ENGINE_NAME}", *precision, "--timingCacheFile=timing.cache"]

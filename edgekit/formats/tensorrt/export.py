@@ -1,0 +1,40 @@
+"""Model -> ONNX under TensorRT's convention + the plan to build the engine on the board."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from edgekit.formats.artifact import Artifact
+from edgekit.formats.onnx.export import export_onnx
+from edgekit.formats.tensorrt.conformance import check_conformance
+from edgekit.formats.tensorrt.engine import write_engine_plan
+from edgekit.nets.model import Model
+from edgekit.schema.recipe import Export
+from edgekit.schema.tensors import Preprocess
+
+
+def export_tensorrt(
+    model: Model, convention: str, folder: Path, stem: str, options: Export, preprocess: Preprocess | None = None
+) -> Artifact:
+    """Write `folder/stem.onnx` and `folder/engine.json`; the engine itself is deferred to the board.
+
+    `fused` stays empty: only TensorRT can say what it fused. The conformance table says which of its rules hold.
+
+    Raises:
+        FormatError: as `export_onnx`.
+    """
+    artifact = export_onnx(model, convention, folder, stem, options, preprocess, format_name="tensorrt")
+    integer = artifact.row.precision == "int8"
+    row = artifact.row.model_copy(
+        update={
+            "engine": "deferred",
+            "fused": {},
+            "in_float": tuple(item for item in artifact.row.in_float if "ONNX Runtime" not in item.reason),
+            "conformance": check_conformance(onnx.load(artifact.path)) if integer else (),
+        }
+    )
+    write_engine_plan(folder, row)
+    return replace(artifact, row=row)
