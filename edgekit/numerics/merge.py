@@ -94,26 +94,24 @@ def merge_branches(branches: Sequence[Branch]) -> tuple[Tensor, Tensor]:
     return kernel_sum.to(first.dtype), bias_sum.to(first.dtype)
 
 
-def merge_repvgg(
-    kernel3: Tensor, norm3: NormStats, kernel1: Tensor, norm1: NormStats, identity: NormStats | None, groups: int
-) -> tuple[Tensor, Tensor]:
+def merge_repvgg(conv3: Branch, conv1: Branch, identity: NormStats | None, groups: int) -> tuple[Tensor, Tensor]:
     """The one 3x3 convolution that a RepVGG block is in eval mode, before its activation.
 
     Args:
-        kernel3: (C_out, C_in / groups, 3, 3), padding 1.
-        kernel1: (C_out, C_in / groups, 1, 1), padding 0, same stride.
+        conv3: kernel (C_out, C_in / groups, 3, 3), padding 1.
+        conv1: kernel (C_out, C_in / groups, 1, 1), padding 0, same stride.
         identity: the norm of the identity branch; None where stride or widths leave no such branch.
 
     Returns:
-        Kernel shaped like `kernel3`, and bias (C_out,).
+        Kernel shaped like that of `conv3`, and bias (C_out,).
 
     Raises:
         ShapeError: the branches do not fit together.
 
     Source: Ding et al., RepVGG, arXiv:2101.03697, section 3.3 and figure 4.
     """
-    branches = [Branch(kernel3, None, norm3), Branch(kernel1, None, norm1)]
+    branches = [conv3, conv1]
     if identity is not None:
-        same = identity_kernel(kernel3.shape[0], groups, 1).to(kernel3.device)
+        same = identity_kernel(conv3.kernel.shape[0], groups, 1).to(conv3.kernel.device)
         branches.append(Branch(same, None, identity))
     return merge_branches(branches)

@@ -44,7 +44,7 @@ def test_repvgg_block_equals_one_convolution(groups, stride):
     expected = expected + _apply(norms[1], F.conv2d(x, kernel1, None, stride, 0, groups=groups))
     if identity is not None:
         expected = expected + _apply(identity, x)
-    kernel, bias = merge_repvgg(kernel3, norms[0], kernel1, norms[1], identity, groups)
+    kernel, bias = merge_repvgg(Branch(kernel3, None, norms[0]), Branch(kernel1, None, norms[1]), identity, groups)
     torch.testing.assert_close(F.conv2d(x, kernel, bias, stride, 1, groups=groups), expected, rtol=0, atol=1e-12)
 
 

@@ -99,7 +99,7 @@ def train_norms() -> Callable[[nn.Module, int], nn.Module]:
             return torch.randn(like.shape, generator=draw)
 
         for module in network.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.track_running_stats:
                 module.running_mean.copy_(0.3 * randn(module.running_mean))
                 module.running_var.copy_(torch.rand(module.running_var.shape, generator=draw) * 1.5 + 0.5)
                 with torch.no_grad():
