@@ -21,7 +21,7 @@ check:
 
 # torch comes first and alone: every later package is then resolved against the build of it that is already there.
 $(VENV)/installed-torch: constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
 	  echo "edgekit needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is not that (or not there). Name one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
 	  echo "'$(PYTHON)' has no venv module. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }

@@ -1,0 +1,173 @@
+"""Exporting variants of a model and running them here; both are kept in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from safetensors.numpy import load_file, save_file
+
+from edgekit.formats.table import FORMATS, Format, export
+from edgekit.nets.model import Model
+from edgekit.pipeline.evaluate import InferFunction, network_metric, run_artifact
+from edgekit.pipeline.keys import float_metric_key
+from edgekit.pipeline.parity import SAMPLES, Expected, expect, load_expected, save_expected
+from edgekit.pipeline.plan import PlannedArtifact
+from edgekit.pipeline.run import Stage, Workshop
+from edgekit.profiling.jobs import infer
+from edgekit.schema.base import Record
+from edgekit.schema.device import Device
+from edgekit.schema.manifest import ArtifactMetric, ArtifactRow, ParityRow
+
+# Where artifacts are evaluated: the machine that builds. Never a claim about speed.
+HERE = Device(name="local", target="")
+
+_ROW, _EXPECTED, _RUN, _OUTPUTS, _FILES = (
+    "artifact.json",
+    "parity.safetensors",
+    "run.json",
+    "outputs.safetensors",
+    "files",
+)
+
+
+class NetworkMetric(Record):
+    """A float network's metric on the test split, in PyTorch."""
+
+    value: float
+    samples: int = Field(description="in the test split")
+
+
+class _Run(Record):
+    metric: float
+    runtime: str
+    parity: ParityRow
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An artifact on disk, with its parity samples."""
+
+    planned: PlannedArtifact
+    row: ArtifactRow
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """The artifact's own file."""
+        return self.folder / _FILES / self.row.path
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Everything that belongs to it, by path in the bundle: the artifact, and engine.json where there is one."""
+        base = self.folder / _FILES
+        return {p.relative_to(base).as_posix(): p for p in sorted(base.rglob("*")) if p.is_file()}
+
+    @property
+    def expected(self) -> Expected:
+        """Parity samples."""
+        return load_expected(self.folder / _EXPECTED)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What running an artifact on this machine gave."""
+
+    metric: ArtifactMetric
+    parity: ParityRow
+    outputs: dict[str, NDArray[np.float32]]
+
+
+def float_metric(stage: Stage, workshop: Workshop) -> NetworkMetric:
+    """A stage's metric on the test split, in PyTorch."""
+    key = float_metric_key(stage.key, workshop.plan.around)
+    folder = workshop.store.find(key.key)
+    if folder is None:
+        with workshop.reporter.task("testing the float network"):
+            test = workshop.data.test
+            found = NetworkMetric(value=network_metric(stage.model, test, workshop.metric), samples=len(test))
+
+        def write(into: Path) -> None:
+            (into / "metric.json").write_text(found.model_dump_json(), encoding="utf-8")
+
+        folder = workshop.store.put(key.key, write, key.parts)
+    return NetworkMetric.model_validate_json((folder / "metric.json").read_bytes())
+
+
+def export_artifact(
+    planned: PlannedArtifact, stage: Stage, workshop: Workshop, formats: Mapping[str, Format] = FORMATS
+) -> Exported:
+    """Export a variant of the last model, with what its PyTorch program gives for the parity samples.
+
+    Raises:
+        FormatError: the network cannot be expressed in the format.
+        MissingExtraError: the library that writes it is not installed.
+    """
+    key, variant = planned.export, planned.variant
+    folder = workshop.store.find(key.key)
+    if folder is None:
+        with workshop.reporter.task(f"exporting {variant.title}"):
+
+            def write(into: Path) -> None:
+                (into / _FILES).mkdir()
+                artifact = export(
+                    _as(stage.model, variant.precision),
+                    variant.format,
+                    variant.convention,
+                    into / _FILES,
+                    variant.stem,
+                    workshop.plan.recipe.recipe.export,
+                    workshop.data.calibration.preprocess,
+                    formats,
+                )
+                (into / _ROW).write_text(artifact.row.model_dump_json(), encoding="utf-8")
+                samples = workshop.data.splits.calibration.head(SAMPLES).inputs
+                save_expected(expect(artifact, samples), into / _EXPECTED)
+
+            folder = workshop.store.put(key.key, write, key.parts)
+    row = ArtifactRow.model_validate_json((folder / _ROW).read_bytes())
+    return Exported(planned, row, folder)
+
+
+def evaluate_artifact(exported: Exported, workshop: Workshop, infer: InferFunction = infer) -> Evaluated:
+    """Parity and the metric on the test split, in the runtime that this machine has for the artifact.
+
+    Raises:
+        DeviceError: the runtime failed.
+    """
+    planned, recipe = exported.planned, workshop.plan.recipe.recipe
+    assert planned.run is not None
+    folder = workshop.store.find(planned.run.key)
+    if folder is None:
+        with workshop.reporter.task(f"testing {planned.variant.title}"):
+            result = run_artifact(
+                HERE,
+                exported.path,
+                exported.row,
+                planned.variant.local_runtime,
+                exported.expected,
+                workshop.data.test,
+                workshop.metric,
+                input_layout=recipe.model.inputs[0].layout,
+                codes=workshop.plan.parity_codes,
+                infer=infer,
+            )
+            run = _Run(metric=result.metric, runtime=result.runtime, parity=result.parity)
+
+        def write(into: Path) -> None:
+            (into / _RUN).write_text(run.model_dump_json(), encoding="utf-8")
+            save_file(result.outputs, into / _OUTPUTS)
+
+        folder = workshop.store.put(planned.run.key, write, planned.run.parts)
+    run = _Run.model_validate_json((folder / _RUN).read_bytes())
+    metric = ArtifactMetric(value=run.metric, runtime=run.runtime, stand_in=planned.variant.stand_in)
+    return Evaluated(metric, run.parity, load_file(folder / _OUTPUTS))
+
+
+def _as(model: Model, precision: str) -> Model:
+    """The model with its quantisation table, or the same network without one."""
+    return model if precision == "int8" else replace(model, table=None)

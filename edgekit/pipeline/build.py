@@ -1,0 +1,124 @@
+"""`build`: from a request to a bundle. The only place that knows the whole order."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.pipeline.artifacts import Exported, export_artifact
+from edgekit.pipeline.draft import draft_bundle
+from edgekit.pipeline.measure import Measured, measure_on
+from edgekit.pipeline.plan import Plan
+from edgekit.pipeline.progress import Reporter, Silent
+from edgekit.pipeline.request import BuildRequest, find_device, plan_build
+from edgekit.pipeline.run import Stages, Workshop, run_steps
+from edgekit.release.bundle import read_manifest, write_bundle
+from edgekit.schema.device import Device
+from edgekit.schema.manifest import Manifest, Skipped
+from edgekit.store.profiles import ProfileStore
+from edgekit.store.steps import StepStore
+
+_log = logging.getLogger(__name__)
+
+EXIT_DONE, EXIT_GATE_FAILED, EXIT_NOT_MEASURED = 0, 3, 4
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What came of a build.
+
+    Attributes:
+        exit_code: 0 done, 3 a gate failed, 4 a device or a required gate was not measured.
+    """
+
+    bundle: Path
+    manifest: Manifest
+    exit_code: int
+
+
+def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResult:
+    """Turn a recipe into a bundle.
+
+    Raises:
+        EdgekitError: whatever was wrong with what was asked, or failed on the way. Finished steps stay stored, and the
+            same request resumes after them. A device that fails while it measures raises nothing: the bundle says so.
+    """
+    with ExitStack() as stack:
+        log = stack.enter_context(_logging_to_file())
+        reporter = _Logged(reporter or Silent())
+        home = request.home if request.cache else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        store = StepStore(home / "steps")
+        device = find_device(request.device) if request.device is not None else None
+        plan = plan_build(request, store)
+        for override in plan.overrides:
+            reporter.note(f"{override.path} stands in for the shipped file of that name")
+        workshop = Workshop(plan, store, reporter)
+        stages = run_steps(workshop)
+        exported = tuple(export_artifact(planned, stages.model[-1], workshop) for planned in plan.artifacts)
+        measured = _measure(request, device, plan, stages, exported, reporter)
+        draft = draft_bundle(workshop, stages, exported, measured, log, device=device, measuring=request.measure)
+        bundle = write_bundle(request.out, plan.name, draft)
+    manifest = read_manifest(bundle)
+    return BuildResult(bundle, manifest, _exit_code(request, manifest, measured))
+
+
+def _measure(
+    request: BuildRequest,
+    device: Device | None,
+    plan: Plan,
+    stages: Stages,
+    exported: tuple[Exported, ...],
+    reporter: Reporter,
+) -> Measured:
+    if device is None or not request.measure:
+        reason = "no device" if device is None else "--no-measure"
+        return Measured(skipped=(Skipped(what="latency", where=f"target {plan.target.target.name}", reason=reason),))
+    macs_ratio = stages.model[-1].row.after.macs / stages.model[plan.reference].row.after.macs
+    batch = plan.recipe.recipe.export.batch
+    measured = measure_on(device, plan.target.target, exported, macs_ratio, batch, reporter)
+    with ProfileStore(request.home / "profiles.sqlite") as profiles:
+        for profile in (*measured.profiles, *measured.references):
+            profiles.add(profile)
+    return measured
+
+
+def _exit_code(request: BuildRequest, manifest: Manifest, measured: Measured) -> int:
+    if manifest.verdict == "fail":
+        return EXIT_GATE_FAILED
+    not_judged = manifest.verdict == "incomplete" and request.require_measured
+    return EXIT_NOT_MEASURED if measured.failed or not_judged else EXIT_DONE
+
+
+class _Logged:
+    """A reporter whose notes also go to the build's log."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self.task = reporter.task
+
+    def note(self, line: str) -> None:
+        _log.info("%s", line)
+        self._reporter.note(line)
+
+
+@contextmanager
+def _logging_to_file() -> Iterator[Path]:
+    """A file that gets what edgekit logs while the `with` lasts."""
+    logger = logging.getLogger("edgekit")
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        path = Path(folder) / "log"
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        level = logger.level
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        try:
+            yield path
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            handler.close()

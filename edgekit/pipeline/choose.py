@@ -1,0 +1,99 @@
+"""Which variants of a model are exported for a target, under which names, and what runs them here. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from edgekit.errors import SchemaError
+from edgekit.schema.recipe import Export, FormatName
+from edgekit.schema.target import Target
+
+LocalRuntime = Literal["onnxruntime", "litert"]
+
+# What executes an artifact of each format on the machine that builds; for TensorRT only a stand-in can.
+LOCAL_RUNTIMES: Mapping[FormatName, LocalRuntime] = {
+    "onnx": "onnxruntime",
+    "tflite": "litert",
+    "tensorrt": "onnxruntime",
+}
+_SUFFIXES: Mapping[FormatName, str] = {"onnx": ".onnx", "tflite": ".tflite", "tensorrt": ".onnx"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One file to export.
+
+    Attributes:
+        stem: of its file name in the bundle.
+        precision: `int8` needs a quantisation table.
+        ships: False for the float version of a quantised artifact, made to compare its speed with.
+    """
+
+    format: FormatName
+    convention: str
+    runtime: str
+    stem: str
+    precision: Literal["fp32", "int8"]
+    ships: bool = True
+
+    @property
+    def local_runtime(self) -> LocalRuntime:
+        """What executes it on this machine."""
+        return LOCAL_RUNTIMES[self.format]
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether `local_runtime` is not what the target runs it with."""
+        return self.format == "tensorrt"
+
+    @property
+    def title(self) -> str:
+        """For people: `onnx (onnxruntime-arm), int8`."""
+        return f"{self.format} ({self.convention}), {self.precision}"
+
+
+def choose_variants(target: Target, export: Export, *, quantised: bool, compare: bool = False) -> tuple[Variant, ...]:
+    """Every file to export, in the target's order of preference; float versions to compare with come last.
+
+    The first artifact of a suffix is `model`, a second `model.<convention>`; TensorRT's is always the latter, because
+    `model.onnx` is what a reader hands to ONNX Runtime.
+
+    Args:
+        quantised: whether the model has a quantisation table.
+        compare: export the float versions of integer artifacts too.
+
+    Raises:
+        SchemaError: the recipe names a format that the target does not run.
+    """
+    offered = [row.format for row in target.formats]
+    for name in export.formats or ():
+        if name not in offered:
+            raise SchemaError(
+                f"target {target.name} does not run {name}",
+                "recipe: export.formats",
+                f"formats of {target.name}: {', '.join(dict.fromkeys(offered))}",
+            )
+    taken: set[str] = set()
+    variants = []
+    for row in target.formats:
+        if export.formats is not None and row.format not in export.formats:
+            continue
+        suffix = _SUFFIXES[row.format]
+        plain = row.format != "tensorrt" and suffix not in taken
+        taken |= {suffix} if plain else set()
+        stem = "model" if plain else f"model.{row.convention}"
+        variants.append(Variant(row.format, row.convention, row.runtime, stem, "int8" if quantised else "fp32"))
+    if quantised and compare:
+        variants += [
+            Variant(v.format, v.convention, v.runtime, f"{v.stem}.float", "fp32", ships=False)
+            for v in variants
+            if not v.stand_in
+        ]
+    return tuple(variants)
+
+
+def is_stand_in(device_target: str, stand_in_for: str | None, target: Target) -> bool:
+    """Whether a device only stands in for `target`: it is of another one, or says so itself."""
+    return stand_in_for is not None or device_target not in (target.name, *target.aliases)

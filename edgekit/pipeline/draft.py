@@ -1,0 +1,162 @@
+"""From what a build found to what its bundle says: metrics, parity, gates, materials."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import edgekit
+from edgekit.pipeline.artifacts import Evaluated, Exported, NetworkMetric, evaluate_artifact, float_metric
+from edgekit.pipeline.keys import path_digest
+from edgekit.pipeline.measure import Measured
+from edgekit.pipeline.plan import Plan
+from edgekit.pipeline.run import Stages, Workshop
+from edgekit.pipeline.sources import library_version
+from edgekit.release.bundle import BundleDraft, profile_row
+from edgekit.release.gates import ArtifactEvidence, Evidence, judge, verdict
+from edgekit.release.parity import Expected, ParitySamples, Tolerance
+from edgekit.release.sbom import DataSet, Materials
+from edgekit.schema.device import Device
+from edgekit.schema.manifest import Environment, GateRow, ManifestInput, Metrics, RecipeRow, TargetRow
+
+_LIBRARIES = (
+    "accelerate",
+    "ai-edge-litert",
+    "litert-torch",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "safetensors",
+    "scikit-learn",
+    "torch",
+    "torch-pruning",
+    "torchao",
+)
+
+
+def draft_bundle(
+    workshop: Workshop,
+    stages: Stages,
+    exported: tuple[Exported, ...],
+    measured: Measured,
+    log: Path,
+    *,
+    device: Device | None,
+    measuring: bool,
+) -> BundleDraft:
+    """Test everything that is shipped, judge it, and gather what the manifest needs.
+
+    Args:
+        exported: shipped artifacts, and float versions that are not.
+        device: that was named; None: none was.
+        measuring: False under --no-measure.
+
+    Raises:
+        DeviceError: an artifact does not run on this machine.
+    """
+    plan, recipe = workshop.plan, workshop.plan.recipe.recipe
+    reference = float_metric(stages.model[plan.reference], workshop)
+    compressed = float_metric(stages.model[-1], workshop)
+    shipped = tuple(item for item in exported if item.planned.variant.ships)
+    evaluated = {item.row.path: evaluate_artifact(item, workshop) for item in shipped}
+    gates = _judge(plan, reference, shipped, evaluated, measured, device, measuring)
+    last = stages.model[-1].model
+    libraries = {name: version for name in _LIBRARIES if (version := library_version(name))}
+    preprocess = exported[0].row.inputs[0].preprocess
+    return BundleDraft(
+        edgekit_version=edgekit.__version__,
+        recipe=RecipeRow(name=recipe.name, digest=plan.recipe.digest, text=plan.recipe.text),
+        target=TargetRow(name=plan.target.target.name, digest=plan.target.digest),
+        environment=Environment(python=platform.python_version(), platform=platform.platform(), libraries=libraries),
+        inputs=tuple(
+            ManifestInput(**spec.model_dump(), preprocess=preprocess if i == 0 else None)
+            for i, spec in enumerate(last.inputs)
+        ),
+        outputs=last.outputs,
+        artifacts=tuple(item.row for item in shipped),
+        metrics=Metrics(
+            name=recipe.metric,
+            float={recipe.metric: reference.value},
+            compressed={recipe.metric: compressed.value},
+            per_artifact={path: {recipe.metric: found.metric} for path, found in evaluated.items()},
+            samples=reference.samples,
+        ),
+        parity=tuple(found.parity for found in evaluated.values()),
+        verdict=verdict(gates),
+        files={name: path for item in shipped for name, path in item.files.items()},
+        samples=_parity_samples(plan, shipped, evaluated),
+        materials=_materials(plan, libraries),
+        measured=measuring,
+        overrides=plan.overrides,
+        full_profiles=measured.profiles,
+        speed=measured.speed,
+        gates=gates,
+        steps=stages.rows,
+        skipped=(*stages.skipped, *measured.skipped),
+        log=log,
+    )
+
+
+def _judge(
+    plan: Plan,
+    reference: NetworkMetric,
+    shipped: tuple[Exported, ...],
+    evaluated: Mapping[str, Evaluated],
+    measured: Measured,
+    device: Device | None,
+    measuring: bool,
+) -> tuple[GateRow, ...]:
+    artifacts = tuple(
+        ArtifactEvidence(
+            path=item.row.path,
+            size_bytes=item.row.size_bytes,
+            metric=evaluated[item.row.path].metric,
+            code_error=evaluated[item.row.path].parity.max_code_error,
+            integer=item.row.precision == "int8",
+            stand_in=item.planned.variant.stand_in,
+            code_error_reason="no output of it is on an integer grid",
+        )
+        for item in shipped
+    )
+    evidence = Evidence(
+        float_metric=reference.value,
+        artifacts=artifacts,
+        profiles=tuple(map(profile_row, measured.profiles)),
+        device=device.name if device is not None and measuring else None,
+        device_reason="no device" if device is None else "--no-measure",
+    )
+    return judge(plan.gates, evidence)
+
+
+def _parity_samples(plan: Plan, shipped: tuple[Exported, ...], evaluated: Mapping[str, Evaluated]) -> ParitySamples:
+    spec = plan.recipe.recipe.model.inputs[0]
+    expected = {item.row.path: item.expected for item in shipped}
+    return ParitySamples(
+        inputs={spec.name: next(iter(expected.values())).inputs.numpy()},
+        layouts={spec.name: spec.layout},
+        expected={
+            path: Expected(
+                outputs={name: tensor.numpy() for name, tensor in found.outputs.items()},
+                tolerance=Tolerance(output=evaluated[path].parity.tolerance, code=plan.parity_codes),
+            )
+            for path, found in expected.items()
+        },
+    )
+
+
+def _materials(plan: Plan, libraries: dict[str, str]) -> Materials:
+    sources = {"model": plan.recipe.recipe.model}
+    if plan.recipe.recipe.teacher is not None:
+        sources["teacher"] = plan.recipe.recipe.teacher.model
+    checkpoints = {
+        name: path_digest(Path(source.checkpoint.path))
+        for name, source in sources.items()
+        if source.checkpoint is not None
+    }
+    data = DataSet(plan.recipe.recipe.data)
+    if plan.calibration is not None:
+        calibration = plan.calibration.calibration
+        data = DataSet(calibration.name, calibration.licence, calibration.citation)
+    return Materials(libraries=libraries, data=(data,), checkpoints=checkpoints)

@@ -1,0 +1,211 @@
+"""Keys of everything that is cached: known from the recipe, the target and the files alone, before anything runs.
+
+A step's input enters its key by the key of the step before it, so the whole chain of keys is known at plan time.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.pipeline.choose import Variant
+from edgekit.pipeline.sources import follow_loader, follow_modules, module_of
+from edgekit.schema.base import Options
+from edgekit.schema.load import LoadedCalibration
+from edgekit.schema.passes import PruneOptions
+from edgekit.schema.recipe import Export, ModelSource
+from edgekit.schema.target import Target
+from edgekit.store.digests import file_sha256, json_sha256
+from edgekit.store.steps import step_key
+
+Parts = Mapping[str, object]
+
+# Raised when what a stored entry holds changes its form.
+STORE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A key and what it was made of."""
+
+    key: str
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every key of one build shares: parts for the data and for the metric, and the target."""
+
+    data: Parts
+    metric: Parts
+    target: Target
+
+
+def keyed(parts: Parts) -> Keyed:
+    """`parts` with the key that they make."""
+    whole = {"format": STORE_FORMAT, **parts}
+    return Keyed(step_key(whole), whole)
+
+
+def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
+    """Key of a model as it is loaded and measured: the weights count by content, not by where they lie.
+
+    A checkpoint that is absent gives a key of its own; loading it is what raises.
+    """
+    described = source.model_dump(mode="json", exclude={"checkpoint"})
+    checkpoint: dict[str, object] | None = None
+    if source.checkpoint is not None:
+        checkpoint = source.checkpoint.model_dump(mode="json", exclude={"path", "sha256"})
+        checkpoint["content"] = path_digest(Path(source.checkpoint.path))
+    code = follow_modules(["edgekit.nets.load", "edgekit.nets.saved", module_of(source.factory)])
+    return keyed(
+        {
+            "pass": "load",
+            "source": described,
+            "checkpoint": checkpoint,
+            "seed": seed,
+            "data": around.data,
+            "metric": around.metric,
+            **code.parts(),
+        }
+    )
+
+
+def data_parts(name: str, calibration: LoadedCalibration | None) -> dict[str, object]:
+    """What the samples depend on: the calibration set, every file that its arguments name, the source of what loads it.
+
+    Args:
+        name: `data:` of the recipe.
+        calibration: None where `data:` names the user's own function, whose source is all that can be known.
+    """
+    if calibration is None:
+        return {"function": name, **follow_modules(["edgekit.data.splits", module_of(name)]).parts()}
+    record = calibration.calibration
+    modules = ["edgekit.data.splits", *([module_of(record.loader)] if ":" in record.loader else [])]
+    return {"set": calibration.digest, "files": data_files(record.arguments), **follow_modules(modules).parts()}
+
+
+def data_files(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the files among a loader's arguments, by argument: paths, and names of files in its `folder`.
+
+    A folder counts as a whole only where no other argument names a file in it.
+    """
+    folder = arguments.get("folder")
+    base = Path(folder) if isinstance(folder, str) else Path()
+    found = {}
+    for key, text in _texts({key: value for key, value in arguments.items() if key != "folder"}):
+        if "/" in text or Path(text).suffix:
+            found[key] = path_digest(base / text)
+    if isinstance(folder, str) and not found:
+        found["folder"] = path_digest(base)
+    return found
+
+
+def metric_parts(metric: str) -> dict[str, object]:
+    """A metric's name and source."""
+    return {"name": metric, **follow_modules([module_of(metric) if ":" in metric else "edgekit.data.metrics"]).parts()}
+
+
+def target_facts(options: Options, target: Target) -> dict[str, object]:
+    """What a pass reads from the target. Anything that is not listed here must not be read there."""
+    if isinstance(options, PruneOptions) and options.multiple_of is None:
+        return {"channel_multiple": target.channel_multiple.value}
+    return {}
+
+
+def pass_key(
+    name: str,
+    options: Options,
+    seed: int,
+    source: str,
+    teacher: str | None,
+    around: Surroundings,
+    load: Callable[[], object],
+) -> Keyed:
+    """Key of one step.
+
+    Args:
+        source: key of the model that the step is given.
+        teacher: key of the teacher as it will be; None for a pass that asks for none.
+        load: the row's function that imports the pass.
+    """
+    return keyed(
+        {
+            "pass": name,
+            "options": options.model_dump(mode="json"),
+            "seed": seed,
+            "input": source,
+            "teacher": teacher,
+            "target": target_facts(options, around.target),
+            "data": around.data,
+            "metric": around.metric,
+            **follow_loader(load).parts(),
+        }
+    )
+
+
+def float_metric_key(source: str, around: Surroundings) -> Keyed:
+    """Key of a network's metric on the test split, in PyTorch."""
+    code = follow_modules(["edgekit.pipeline.evaluate"])
+    return keyed({"pass": "evaluate", "input": source, "data": around.data, "metric": around.metric, **code.parts()})
+
+
+def export_key(variant: Variant, source: str, options: Export, around: Surroundings) -> Keyed:
+    """Key of an artifact with its parity samples."""
+    code = follow_modules([f"edgekit.formats.{variant.format}.export", "edgekit.pipeline.parity"])
+    return keyed(
+        {
+            "pass": f"export {variant.title}",
+            "stem": variant.stem,
+            "options": options.model_dump(mode="json", exclude={"formats"}),
+            "input": source,
+            "data": around.data,
+            **code.parts(),
+        }
+    )
+
+
+def artifact_run_key(variant: Variant, artifact: str, codes: int, around: Surroundings) -> Keyed:
+    """Key of an artifact's outputs in its runtime on this machine: parity and metric.
+
+    Args:
+        artifact: key of the export.
+        codes: that parity tolerates.
+    """
+    runtime = f"edgekit.agent.runtimes.{variant.local_runtime}"
+    code = follow_modules(["edgekit.agent.main", runtime, "edgekit.profiling.jobs", "edgekit.pipeline.evaluate"])
+    return keyed(
+        {
+            "pass": f"run {variant.title}",
+            "input": artifact,
+            "machine": platform.machine(),
+            "codes": codes,
+            "data": around.data,
+            "metric": around.metric,
+            **code.parts(),
+        }
+    )
+
+
+def path_digest(path: Path) -> str:
+    """Digest of a file's bytes, or of all files of a folder; `absent` where there is neither."""
+    if path.is_file():
+        return file_sha256(path)
+    if path.is_dir():
+        inside = sorted(entry for entry in path.rglob("*") if entry.is_file())
+        return json_sha256({entry.relative_to(path).as_posix(): file_sha256(entry) for entry in inside})
+    return "absent"
+
+
+def _texts(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Every string below `value` with its dotted key."""
+    if isinstance(value, str):
+        return [(name, value)]
+    if isinstance(value, Mapping):
+        return [found for key, below in value.items() for found in _texts(below, f"{name}.{key}".lstrip("."))]
+    if isinstance(value, list | tuple):
+        return [found for i, below in enumerate(value) for found in _texts(below, f"{name}.{i}".lstrip("."))]
+    return []

@@ -1,0 +1,121 @@
+"""Parity: does an artifact in its runtime do what its PyTorch program does?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from edgekit.errors import StoreError
+from edgekit.formats.artifact import Artifact
+from edgekit.schema.manifest import ArtifactRow, ParityRow
+from edgekit.schema.tensors import ArtifactTensor
+
+SAMPLES = 16
+FLOAT_TOLERANCE_RATIO = 1e-5  # of the largest expected output: float32 sums in another order
+_CODES = 255
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Parity samples and what the witness gives for them.
+
+    Attributes:
+        inputs: (N, ...) float32 as the network takes them.
+        outputs: (N, ...) float32, by the network's names.
+    """
+
+    inputs: torch.Tensor
+    outputs: dict[str, torch.Tensor]
+
+
+def first_output(result: object) -> torch.Tensor:
+    """The first tensor of what a network returned: a tensor, or a tuple, list or dict of them."""
+    while not isinstance(result, torch.Tensor):
+        assert isinstance(result, tuple | list | dict)
+        result = next(iter(result.values())) if isinstance(result, dict) else result[0]
+    return result
+
+
+def expect(artifact: Artifact, inputs: torch.Tensor) -> Expected:
+    """What the artifact's PyTorch program gives for `inputs` (N, ...), in batches of the artifact's own size."""
+    batch = artifact.row.inputs[0].shape[0]
+    filled = torch.cat([inputs, inputs[-1:].expand(-len(inputs) % batch, *inputs.shape[1:])])
+    with torch.no_grad():
+        parts = [artifact.program(part) for part in torch.split(filled, batch)]
+    outputs = {
+        tensor.network_name: torch.cat([part[i] for part in parts])[: len(inputs)].float().contiguous()
+        for i, tensor in enumerate(artifact.row.outputs)
+    }
+    return Expected(inputs.contiguous().clone(), outputs)
+
+
+def save_expected(expected: Expected, path: Path) -> None:
+    """Write to a safetensors file."""
+    save_file({"input": expected.inputs, **{f"output:{k}": v for k, v in expected.outputs.items()}}, path)
+
+
+def load_expected(path: Path) -> Expected:
+    """Read what `save_expected` wrote.
+
+    Raises:
+        StoreError: it holds no parity samples.
+    """
+    tensors = load_file(path)
+    if "input" not in tensors:
+        raise StoreError("holds no parity samples", str(path), "build with --no-cache")
+    return Expected(tensors.pop("input"), {name.partition(":")[2]: tensor for name, tensor in tensors.items()})
+
+
+def judge_parity(
+    row: ArtifactRow, expected: Expected, given: dict[str, NDArray[np.float32]], codes: int = 1
+) -> ParityRow:
+    """Compare an artifact's outputs with its program's.
+
+    Tolerated are `codes` codes of an output's own grid and half a code more, since both sides are floats that stand for
+    codes; the same of an 8-bit grid over the expected range where an integer network has a float output; and for a
+    float artifact `FLOAT_TOLERANCE_RATIO` of the largest value.
+    """
+    errors, tolerances, code_errors = [], [], []
+    for tensor in row.outputs:
+        reference = expected.outputs[tensor.network_name].numpy()
+        error = float(np.abs(given[tensor.network_name] - reference).max())
+        scale = output_scale(row, tensor)
+        if scale is not None:
+            code_errors.append(round(error / scale))
+            tolerance = (codes + 0.5) * scale
+        elif row.precision == "int8":
+            tolerance = (codes + 0.5) * float(np.ptp(reference)) / _CODES
+        else:
+            tolerance = FLOAT_TOLERANCE_RATIO * float(np.abs(reference).max())
+        errors.append(error)
+        tolerances.append(tolerance)
+    first = row.outputs[0].network_name
+    return ParityRow(
+        reference=f"PyTorch, {row.convention} program" if row.precision == "int8" else "PyTorch, float32",
+        candidate=row.path,
+        max_abs_error=max(errors),
+        max_code_error=max(code_errors) if code_errors else None,
+        agreement_ratio=_agreement(expected.outputs[first].numpy(), given[first]),
+        tolerance=max(tolerances),
+        passed=all(error <= tolerance for error, tolerance in zip(errors, tolerances, strict=True)),
+    )
+
+
+def output_scale(row: ArtifactRow, tensor: ArtifactTensor) -> float | None:
+    """Scale of an output's integer grid: its own where it gives codes, else that of the value behind the float."""
+    if tensor.scale is not None:
+        return tensor.scale
+    for quantised in row.quantisation:
+        if quantised.role == "activation" and quantised.tensor in (tensor.name, tensor.network_name):
+            return quantised.scale[0]
+    return None
+
+
+def _agreement(reference: NDArray[np.float32], given: NDArray[np.float32]) -> float:
+    flat = (len(reference), -1)
+    return float((reference.reshape(flat).argmax(1) == given.reshape(flat).argmax(1)).mean())

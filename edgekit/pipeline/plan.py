@@ -1,0 +1,241 @@
+"""The plan of a build: steps and artifacts in order, checked, keyed, looked up in the store. No torch, nothing runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgekit.errors import DataError, PassError
+from edgekit.passes.table import PASSES, Pass, find_pass
+from edgekit.pipeline import keys
+from edgekit.pipeline.choose import Variant, choose_variants
+from edgekit.pipeline.keys import Keyed, Surroundings
+from edgekit.release.gates import merge_gates
+from edgekit.schema.base import Options
+from edgekit.schema.gates import Gates
+from edgekit.schema.load import LoadedCalibration, LoadedRecipe, LoadedTarget
+from edgekit.schema.manifest import Override
+from edgekit.schema.recipe import ModelSource, Recipe, Step
+from edgekit.schema.validate import validate
+from edgekit.store.steps import StepStore
+
+Who = Literal["model", "teacher"]
+
+_LEARNS_FROM_SAMPLES = frozenset({"train", "distill"})
+_LEARNS_FROM_TEACHER = frozenset({"distill"})
+_QUANTISES = frozenset({"quantize"})
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step to be run or taken from the store.
+
+    Attributes:
+        name: of the pass; `load` for the network as the recipe describes it.
+        options: None for `load`.
+        why: why it is not stored, one difference a line; empty when it is, or when nobody asked.
+    """
+
+    name: str
+    who: Who
+    options: Options | None
+    key: Keyed
+    cached: bool
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedArtifact:
+    """One file to be exported and run."""
+
+    variant: Variant
+    export: Keyed
+    run: Keyed | None
+    cached: bool
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a build will do.
+
+    Attributes:
+        steps: of the model; the first one loads it.
+        teacher: steps of the teacher, likewise; empty when no step asks for one, or it is the model as loaded.
+        reference: index in `steps` of the float network that compression is compared with: the last step before the
+            first one that does anything else than learn.
+        calibration: None where the data come from the user's own function.
+        gates: the target's with the recipe's.
+        around: what every key shares.
+    """
+
+    recipe: LoadedRecipe
+    target: LoadedTarget
+    calibration: LoadedCalibration | None
+    gates: Gates
+    around: Surroundings
+    steps: tuple[PlannedStep, ...]
+    teacher: tuple[PlannedStep, ...]
+    reference: int
+    artifacts: tuple[PlannedArtifact, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle's folder."""
+        return f"{self.recipe.recipe.name}-{self.target.target.name}"
+
+    @property
+    def parity_codes(self) -> int:
+        """Largest difference in integer codes that parity tolerates: one, or what the gate says."""
+        return _parity_codes(self.gates)
+
+    @property
+    def overrides(self) -> tuple[Override, ...]:
+        """Files of the user's that stand in for shipped ones."""
+        own = (self.target.override, self.calibration.override if self.calibration else None)
+        return self.recipe.overrides + tuple(override for override in own if override is not None)
+
+
+def make_plan(
+    recipe: LoadedRecipe,
+    target: LoadedTarget,
+    calibration: LoadedCalibration | None,
+    store: StepStore,
+    *,
+    compare: bool = False,
+    allow_override: bool = False,
+    explain: bool = False,
+    table: Mapping[str, Pass[Any]] = PASSES,
+) -> Plan:
+    """The plan of building `recipe` for `target`.
+
+    Args:
+        calibration: None where the recipe's data come from the user's own function.
+        compare: export float versions too, to compare the speed of integer artifacts with.
+        allow_override: let the recipe loosen a gate of the target.
+        explain: say of each step that is not stored why not.
+
+    Raises:
+        PassError: a step is unknown or stands where it cannot.
+        DataError: a step learns from samples, and the calibration set has no train split.
+        SchemaError: options, formats or gates that cannot be.
+    """
+    written, where = recipe.recipe, recipe.path.name
+    check_order(written, calibration, where, table)
+    gates = merge_gates(target.target.gates, written.gates, allow_override=allow_override)
+    around = Surroundings(keys.data_parts(written.data, calibration), keys.metric_parts(written.metric), target.target)
+    drafts = _Drafts(store, explain, around, gates, written.seed, where, table)
+    teacher: tuple[PlannedStep, ...] = ()
+    wants_teacher = any(step.name in _LEARNS_FROM_TEACHER for step in written.steps)
+    if written.teacher is not None and wants_teacher:
+        teacher = drafts.chain("teacher", written.teacher.model, written.teacher.steps, None)
+    loaded = drafts.load("model", written.model)
+    teacher_key = teacher[-1].key.key if teacher else loaded.key.key
+    steps = drafts.chain("model", written.model, written.steps, teacher_key)
+    quantised = any(step.name in _QUANTISES for step in written.steps)
+    artifacts = tuple(
+        drafts.artifact(variant, recipe, steps[-1].key.key)
+        for variant in choose_variants(target.target, written.export, quantised=quantised, compare=compare)
+    )
+    return Plan(recipe, target, calibration, gates, around, steps, teacher, _reference(written.steps), artifacts)
+
+
+def check_order(
+    recipe: Recipe, calibration: LoadedCalibration | None, where: str, table: Mapping[str, Pass[Any]] = PASSES
+) -> None:
+    """Refuse what could only fail after hours: steps in an impossible order, or without what they need.
+
+    Raises:
+        PassError: see the messages.
+        DataError: a step learns from samples, and there is no train split.
+    """
+    lines = [("steps", recipe.steps)] + ([("teacher.steps", recipe.teacher.steps)] if recipe.teacher else [])
+    for prefix, steps in lines:
+        quantised_at: int | None = None
+        for i, step in enumerate(steps):
+            at = f"{where}: {prefix}.{i}"
+            find_pass(step.name, at, table)
+            if quantised_at is not None:
+                raise PassError(
+                    f"{step.name!r} comes after quantize, whose codes would no longer be those of the network",
+                    at,
+                    f"move it before step {quantised_at}; quantize is the last step",
+                )
+            if step.name in _QUANTISES:
+                quantised_at = i
+                if prefix != "steps":
+                    raise PassError("a teacher is not exported, so it is not quantised", at, "remove the step")
+            if step.name in _LEARNS_FROM_SAMPLES and calibration is not None and calibration.calibration.train is None:
+                raise DataError(
+                    f"{step.name!r} needs training samples, and {calibration.calibration.name!r} has no train split",
+                    at,
+                    "name a calibration set with `train:`, or remove the step",
+                )
+            if step.name in _LEARNS_FROM_TEACHER and recipe.teacher is None and recipe.model.checkpoint is None:
+                raise PassError(
+                    f"{step.name!r} has nothing to learn from: no `teacher:`, and the model is loaded without weights",
+                    at,
+                    "add a teacher to the recipe, or a checkpoint to its model",
+                )
+
+
+def _parity_codes(gates: Gates) -> int:
+    bound = gates.parity_code_error
+    return 1 if bound is None or bound.at_most is None else int(bound.at_most)
+
+
+def _reference(steps: Sequence[Step]) -> int:
+    learned = 0
+    while learned < len(steps) and steps[learned].name in _LEARNS_FROM_SAMPLES:
+        learned += 1
+    return learned
+
+
+@dataclass(frozen=True)
+class _Drafts:
+    """Makes planned steps: what they share."""
+
+    store: StepStore
+    explain: bool
+    around: Surroundings
+    gates: Gates
+    seed: int
+    where: str
+    table: Mapping[str, Pass[Any]]
+
+    def load(self, who: Who, source: ModelSource) -> PlannedStep:
+        return self._step("load", who, None, keys.model_key(source, self.seed, self.around))
+
+    def chain(
+        self, who: Who, source: ModelSource, steps: Sequence[Step], teacher: str | None
+    ) -> tuple[PlannedStep, ...]:
+        made = [self.load(who, source)]
+        prefix = "steps" if who == "model" else "teacher.steps"
+        for i, step in enumerate(steps):
+            at = f"{self.where}: {prefix}.{i}"
+            row = find_pass(step.name, at, self.table)
+            options = validate(row.options, step.options, at, prefix=(step.name,))
+            asked = teacher if step.name in _LEARNS_FROM_TEACHER else None
+            key = keys.pass_key(step.name, options, self.seed, made[-1].key.key, asked, self.around, row.load)
+            made.append(self._step(step.name, who, options, key))
+        return tuple(made)
+
+    def artifact(self, variant: Variant, recipe: LoadedRecipe, source: str) -> PlannedArtifact:
+        export = keys.export_key(variant, source, recipe.recipe.export, self.around)
+        run = (
+            keys.artifact_run_key(variant, export.key, _parity_codes(self.gates), self.around)
+            if variant.ships
+            else None
+        )
+        needed = [key for key in (export, run) if key is not None]
+        cached = all(self.store.find(key.key) is not None for key in needed)
+        why = tuple(line for key in needed for line in self._why(key)) if not cached else ()
+        return PlannedArtifact(variant, export, run, cached, why)
+
+    def _step(self, name: str, who: Who, options: Options | None, key: Keyed) -> PlannedStep:
+        cached = self.store.find(key.key) is not None
+        return PlannedStep(name, who, options, key, cached, () if cached else self._why(key))
+
+    def _why(self, key: Keyed) -> tuple[str, ...]:
+        return self.store.why_not_stored(key.parts) if self.explain else ()

@@ -1,0 +1,203 @@
+"""Running the steps of a plan: taken from the store where they are there, else run, measured and stored."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgekit.data.metrics import Metric, find_metric
+from edgekit.data.splits import LoadedData, find_data
+from edgekit.errors import PassError
+from edgekit.nets.count import count_macs, count_params
+from edgekit.nets.load import build as build_model
+from edgekit.nets.model import Model
+from edgekit.nets.saved import load_model, save_model, state_bytes
+from edgekit.passes.context import Context
+from edgekit.passes.table import PASSES, Pass, run_pass
+from edgekit.pipeline.evaluate import network_metric
+from edgekit.pipeline.plan import Plan, PlannedStep
+from edgekit.pipeline.progress import Reporter
+from edgekit.schema.manifest import Measure, Skipped, StepRow
+from edgekit.schema.profile import Profile
+from edgekit.schema.recipe import ModelSource
+from edgekit.store.steps import StepStore
+
+_log = logging.getLogger(__name__)
+_MEASURE, _MODEL = "measure.json", "model"
+
+
+class Stage:
+    """A model after a step; read from the store only when somebody asks for it."""
+
+    def __init__(self, key: str, row: StepRow, folder: Path) -> None:
+        self.key = key
+        self.row = row
+        self._folder = folder
+
+    @cached_property
+    def model(self) -> Model:
+        """The model itself."""
+        return load_model(self._folder / _MODEL)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What running needs besides the plan.
+
+    Attributes:
+        load_data: data sets are read once, and not at all when every step is stored.
+    """
+
+    plan: Plan
+    store: StepStore
+    reporter: Reporter
+    table: Mapping[str, Pass[Any]] = field(default_factory=lambda: PASSES)
+    load_data: Callable[[str], LoadedData] = find_data
+
+    @cached_property
+    def data(self) -> LoadedData:
+        """The recipe's samples."""
+        name = self.plan.recipe.recipe.data
+        with self.reporter.task(f"reading {name}"):
+            return self.load_data(name)
+
+    @cached_property
+    def metric(self) -> Metric:
+        """The recipe's metric."""
+        return find_metric(self.plan.recipe.recipe.metric)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Every model of a build, in the order of the plan; the teacher's steps, as far as anything was asked of them."""
+
+    model: tuple[Stage, ...]
+    teacher: tuple[Stage, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def rows(self) -> tuple[StepRow, ...]:
+        """The teacher's steps first: they were needed first."""
+        return tuple(stage.row for stage in (*self.teacher, *self.model))
+
+
+def run_steps(workshop: Workshop) -> Stages:
+    """Every step of the plan, the teacher's only when a step that is not stored asks for it.
+
+    Raises:
+        EdgekitError: of the pass that failed; what was finished before it is stored.
+    """
+    plan, recipe = workshop.plan, workshop.plan.recipe.recipe
+    taught = _Chain(workshop, recipe.teacher.model if recipe.teacher else recipe.model, plan.teacher, _no_teacher)
+    main = _Chain(workshop, recipe.model, plan.steps, lambda: taught.finish() if plan.teacher else main.stage(0).model)
+    main.finish()
+    skipped: tuple[Skipped, ...] = ()
+    if plan.teacher and not taught.stages:
+        if all(step.cached for step in plan.teacher):
+            taught.take_all()
+        else:
+            reason = "every step that learns from it was stored, and it is not"
+            skipped = (Skipped(what="teacher", where="teacher.steps", reason=reason),)
+    return Stages(tuple(main.stages), tuple(taught.stages), skipped)
+
+
+def _no_teacher() -> Model:
+    raise PassError("a teacher has no teacher of its own", "teacher.steps", "train the teacher instead")
+
+
+class _Chain:
+    """Steps of one model, run in order as far as they are asked for."""
+
+    def __init__(
+        self, workshop: Workshop, source: ModelSource, steps: tuple[PlannedStep, ...], teacher: Callable[[], Model]
+    ) -> None:
+        self.stages: list[Stage] = []
+        self._workshop, self._source, self._steps, self._teacher = workshop, source, steps, teacher
+
+    def finish(self) -> Model:
+        self.take_all()
+        return self.stages[-1].model
+
+    def take_all(self) -> None:
+        self.stage(len(self._steps) - 1)
+
+    def stage(self, index: int) -> Stage:
+        while len(self.stages) <= index:
+            self.stages.append(self._next(self._steps[len(self.stages)]))
+        return self.stages[index]
+
+    def _next(self, step: PlannedStep) -> Stage:
+        workshop = self._workshop
+        title = f"{step.name} (teacher)" if step.who == "teacher" else step.name
+        before = self.stages[-1] if self.stages else None
+        started = time.monotonic()
+        folder = workshop.store.find(step.key.key)
+        cached = folder is not None
+        if folder is None:
+            folder = self._run(step, title, before)
+        after = Measure.model_validate_json((folder / _MEASURE).read_bytes())
+        seconds = time.monotonic() - started
+        row = StepRow(
+            name=step.name,
+            model=step.who,
+            options=step.options.model_dump(mode="json") if step.options else {"factory": self._source.factory},
+            key=step.key.key,
+            cached=cached,
+            seconds=round(seconds, 3),
+            before=before.row.after if before else None,
+            after=after,
+        )
+        workshop.reporter.note(f"{title}: {'stored' if cached else f'{seconds:.1f} s'}{_told(after)}")
+        return Stage(step.key.key, row, folder)
+
+    def _run(self, step: PlannedStep, title: str, before: Stage | None) -> Path:
+        workshop = self._workshop
+        seed = workshop.plan.recipe.recipe.seed
+        with workshop.reporter.task(title) as update:
+            if before is None:
+                model = build_model(self._source, seed)
+            else:
+                assert step.options is not None
+                context = Context(
+                    target=workshop.plan.target.target,
+                    splits=workshop.data.splits,
+                    metric=workshop.metric,
+                    teacher=self._teacher,
+                    measure=_measure_nothing,
+                    seed=seed,
+                    progress=update,
+                    folder=workshop.store.checkpoints(step.key.key),
+                )
+                model = run_pass(step.name, before.model, step.options, context, workshop.table)
+            measured = measure(model, workshop)
+
+        def write(folder: Path) -> None:
+            save_model(model, folder / _MODEL)
+            (folder / _MEASURE).write_text(measured.model_dump_json(), encoding="utf-8")
+
+        return workshop.store.put(step.key.key, write, step.key.parts)
+
+
+def measure(model: Model, workshop: Workshop) -> Measure:
+    """Size, work and, where there is a selection split, the metric of a float network."""
+    selection = workshop.data.splits.selection
+    return Measure(
+        params=count_params(model.network),
+        macs=count_macs(model),
+        size_bytes=state_bytes(model),
+        metric=None if selection is None else network_metric(model, selection, workshop.metric),
+    )
+
+
+def _measure_nothing(model: Model) -> Profile | None:
+    return None
+
+
+def _told(after: Measure) -> str:
+    metric = "" if after.metric is None else f", metric {after.metric:.4f} on the selection split"
+    return f" ({after.params:,} parameters, {after.macs:,} MACs{metric})"
