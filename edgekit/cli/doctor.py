@@ -20,7 +20,7 @@ from rich.text import Text
 from edgekit import __version__
 from edgekit.cli.output import console, json_option, print_json, table
 from edgekit.errors import EdgekitError
-from edgekit.schema.find import names
+from edgekit.schema.find import names, shipped_folder
 from edgekit.schema.load import load_devices, load_target
 
 MIN_DISK_BYTES = 2 * 10**9  # a build keeps every step's weights and both formats' scratch files
@@ -121,12 +121,18 @@ def check_onnxruntimes(versions: Mapping[str, str]) -> Check:
 
 
 def check_shipped() -> Check:
-    """Every target and the devices file can be read."""
+    """Every target and the devices file can be read; a shipped one that cannot is a broken installation."""
+    targets = []
+    for name, path in names("target").items():
+        try:
+            targets.append(load_target(name, allow_override=True))
+        except EdgekitError as error:
+            state: Literal["broken", "problem"] = "broken" if path.is_relative_to(shipped_folder()) else "problem"
+            return Check("targets and devices", state, f"{path}: {error.what}", error.fix)
     try:
-        targets = [load_target(name, allow_override=True) for name in names("target")]
         devices = load_devices().devices.devices
     except EdgekitError as error:
-        return Check("targets and devices", "broken", f"{error.what} ({error.where})", error.fix)
+        return Check("targets and devices", "problem", f"{error.where}: {error.what}", error.fix)
     own = sum(target.override is not None for target in targets)
     note = f", {own} of them standing in for shipped ones" if own else ""
     return Check("targets and devices", "ok", f"{len(targets)} targets{note}, {len(devices)} devices")

@@ -99,10 +99,12 @@ def load_recipe(
         origins[keys] = f"--set {text}"
     _check_step_shapes(content, where)
     recipe = validate(Recipe, expand(content, where, environment), where, origins=origins)
-    for prefix, steps in (("steps", recipe.steps), ("teacher.steps", recipe.teacher.steps if recipe.teacher else ())):
+    teacher = recipe.teacher.steps if recipe.teacher else ()
+    for prefix, steps in ((("steps",), recipe.steps), (("teacher", "steps"), teacher)):
         for i, step in enumerate(steps):
-            at = next((origins[k] for k in origins if k[:-1] == (*prefix.split("."), i, step.name)), None)
-            parse_options(step, at or f"{where}: {prefix}.{i}")
+            at = (*prefix, i)
+            below = {keys[len(at) :]: name for keys, name in origins.items() if keys[: len(at)] == at}
+            parse_options(step, place(where, at), below)
     portable = expand(content, where, environment, keep_locations=True)
     shadows = tuple(o for o in (_override(f, "recipe", base, _name_in(f.path)) for f in files) if o is not None)
     return LoadedRecipe(

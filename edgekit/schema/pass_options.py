@@ -9,7 +9,7 @@ from edgekit.schema.base import Options
 from edgekit.schema.find import suggest
 from edgekit.schema.passes import DistillOptions, PruneOptions, QuantizeOptions, ReparamOptions, TrainOptions
 from edgekit.schema.recipe import Step
-from edgekit.schema.validate import validate
+from edgekit.schema.validate import Key, validate
 
 PASS_OPTIONS: Mapping[str, type[Options]] = {
     "train": TrainOptions,
@@ -39,11 +39,18 @@ def options_class(name: str, where: str, table: Mapping[str, type[Options]] = PA
     return table[name]
 
 
-def parse_options(step: Step, where: str, table: Mapping[str, type[Options]] = PASS_OPTIONS) -> Options:
+def parse_options(
+    step: Step,
+    where: str,
+    origins: Mapping[tuple[Key, ...], str] | None = None,
+    table: Mapping[str, type[Options]] = PASS_OPTIONS,
+) -> Options:
     """The checked options of a step; `where` is the step's place, such as `kws.yaml: steps.2`.
+
+    `origins` names what came from elsewhere, by key path from the pass's name on; see `validate`.
 
     Raises:
         SchemaError: no such pass, an unknown option, or a value that the pass does not take.
     """
     model = options_class(step.name, where, table)
-    return validate(model, step.options, where, prefix=(step.name,))
+    return validate(model, step.options, where, prefix=(step.name,), origins=origins)

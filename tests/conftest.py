@@ -1,0 +1,23 @@
+"""What every test gets: few threads, and the folder of real data where there is one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    import torch
+
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """EDGEKIT_DATA, or the folder that lies beside a development checkout."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("EDGEKIT_DATA") or default)
+    if not (folder / "weights").is_dir():
+        pytest.skip(f"no data sets in {folder}; set EDGEKIT_DATA")
+    return folder
