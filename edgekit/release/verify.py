@@ -1,0 +1,229 @@
+"""Verify a bundle of unknown origin: every digest, the manifest, the content digest and, on demand, the parity samples.
+
+Runs no code of the user's, opens nothing by pickle, follows no link, and reads no file that is larger than it may be.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from edgekit.errors import BundleError, EdgekitError
+from edgekit.release.content import content_digest
+from edgekit.release.parity import Array, Expected, ParitySamples, read_parity
+from edgekit.release.paths import unsafe_path
+from edgekit.schema.manifest import ArtifactRow, Manifest
+from edgekit.schema.tensors import Layout
+from edgekit.store.digests import file_sha256
+
+MANIFEST = "manifest.json"
+PARITY = "parity.safetensors"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is too large to be read at all."""
+
+    manifest_bytes: int = 64 << 20
+    file_bytes: int = 8 << 30
+    total_bytes: int = 32 << 30
+    files: int = 10_000
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What an artifact answered, by the network's names of its outputs: real numbers and integer codes."""
+
+    outputs: Mapping[str, Array]
+    codes: Mapping[str, Array]
+    runtime: str
+
+
+RerunParity = Callable[[Path, ArtifactRow, Mapping[str, Array], Mapping[str, Layout]], Answers]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a bundle."""
+
+    kind: Literal["missing", "altered", "added", "unsafe", "oversize", "manifest", "content digest", "parity"]
+    path: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ParityCheck:
+    """The parity samples, run again on this machine."""
+
+    artifact: str
+    runtime: str
+    samples: int
+    max_abs_error: float
+    max_code_error: int | None
+    passed: bool
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was checked, and everything that was found wrong."""
+
+    path: Path
+    manifest: Manifest | None
+    files: int
+    problems: tuple[Problem, ...]
+    parity: tuple[ParityCheck, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with what was checked."""
+        return not self.problems
+
+
+def verify_bundle(path: Path, rerun_parity: RerunParity | None = None, limits: Limits | None = None) -> VerifyReport:
+    """Check a bundle; what is wrong with it is in the report, not raised.
+
+    Args:
+        rerun_parity: runs an artifact on this machine; the samples are run again only when it is given, and only when
+            every digest was right. An EdgekitError that it raises is a problem of kind parity.
+
+    Raises:
+        BundleError: `path` is no directory with a manifest.json.
+    """
+    limits = limits or Limits()
+    if not path.is_dir() or not os.path.lexists(path / MANIFEST):
+        raise BundleError("this is no bundle: no manifest.json in it", str(path), "name the folder of a bundle")
+    found, problems = _walk(path, limits)
+    manifest: Manifest | None = None
+    if not problems:
+        manifest, problems = _read(path, found[MANIFEST], limits)
+    if manifest is not None:
+        problems = [*_compare_files(path, manifest, found), *_compare_manifest(manifest)]
+    checks: list[ParityCheck] = []
+    if manifest is not None and not problems and rerun_parity is not None:
+        checks, problems = _parity(path, manifest, rerun_parity)
+    return VerifyReport(path, manifest, len(found), tuple(problems), tuple(checks))
+
+
+def _walk(root: Path, limits: Limits) -> tuple[dict[str, int], list[Problem]]:
+    """Size of every file by path, and what must not lie in a bundle. Nothing is opened."""
+    sizes: dict[str, int] = {}
+    problems: list[Problem] = []
+    for path, status in _entries(root):
+        name = path.relative_to(root).as_posix()
+        if stat.S_ISLNK(status.st_mode):
+            problems.append(Problem("unsafe", name, "a link"))
+        elif not stat.S_ISREG(status.st_mode):
+            problems.append(Problem("unsafe", name, "neither a file nor a directory"))
+        elif status.st_size > (limits.manifest_bytes if name == MANIFEST else limits.file_bytes):
+            problems.append(Problem("oversize", name, f"{status.st_size} bytes"))
+        else:
+            sizes[name] = status.st_size
+        if len(sizes) > limits.files:
+            return sizes, [*problems, Problem("oversize", ".", f"more than {limits.files} files")]
+    if sum(sizes.values()) > limits.total_bytes:
+        problems.append(Problem("oversize", ".", f"{sum(sizes.values())} bytes in all"))
+    return sizes, problems
+
+
+def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(Path(entry.path))
+            else:
+                yield Path(entry.path), entry.stat(follow_symlinks=False)
+
+
+def _read(root: Path, size: int, limits: Limits) -> tuple[Manifest | None, list[Problem]]:
+    try:
+        manifest = Manifest.model_validate_json((root / MANIFEST).read_bytes())
+    except (ValueError, RecursionError) as err:
+        return None, [Problem("manifest", MANIFEST, " ".join(str(err).split())[:300])]
+    unsafe = [
+        Problem("unsafe", repr(path), reason)
+        for path in sorted({*manifest.files, *(row.path for row in manifest.artifacts)})
+        if (reason := unsafe_path(path))
+    ]
+    return (None, unsafe) if unsafe else (manifest, [])
+
+
+def _compare_files(root: Path, manifest: Manifest, found: Mapping[str, int]) -> Iterator[Problem]:
+    listed = manifest.files
+    for name in sorted({*listed, *found} - {MANIFEST}):
+        if name not in found:
+            yield Problem("missing", name, "listed in the manifest, but not there")
+        elif name not in listed:
+            yield Problem("added", name, "there, but not listed in the manifest")
+        elif (digest := file_sha256(root / name)) != listed[name]:
+            yield Problem("altered", name, f"sha256 {digest[:12]}, not {listed[name][:12]}")
+    for name in sorted({PARITY, "sbom.cdx.json"} - listed.keys()):
+        yield Problem("missing", name, "every bundle has one, but the manifest does not list it")
+    for row in manifest.artifacts:
+        if row.path not in listed:
+            yield Problem("missing", row.path, "an artifact that the manifest does not list among its files")
+        elif row.sha256 != listed[row.path] or row.size_bytes != found.get(row.path, row.size_bytes):
+            yield Problem("manifest", row.path, "its row names another digest or size than its file has")
+
+
+def _compare_manifest(manifest: Manifest) -> Iterator[Problem]:
+    digest = content_digest(manifest)
+    if digest != manifest.content_digest:
+        yield Problem(
+            "content digest", MANIFEST, f"it says {manifest.content_digest[:12]}, its content has {digest[:12]}"
+        )
+
+
+def _parity(root: Path, manifest: Manifest, rerun: RerunParity) -> tuple[list[ParityCheck], list[Problem]]:
+    checks: list[ParityCheck] = []
+    problems: list[Problem] = []
+    try:
+        samples = read_parity(root / PARITY)
+    except BundleError as err:
+        return [], [Problem("parity", PARITY, err.what)]
+    for row in manifest.artifacts:
+        if row.path not in samples.expected:
+            problems.append(Problem("parity", row.path, "no expected outputs are stored for it"))
+            continue
+        try:
+            answers = rerun(root / row.path, row, samples.inputs, samples.layouts)
+        except EdgekitError as err:
+            problems.append(Problem("parity", row.path, f"could not be run: {err.what}"))
+            continue
+        check = _compare_answers(row.path, samples, answers)
+        checks.append(check)
+        if not check.passed:
+            tolerance = samples.expected[row.path].tolerance
+            detail = (
+                f"outputs differ by {check.max_abs_error:.3g} (allowed {tolerance.output:.3g}), "
+                f"codes by {check.max_code_error} (allowed {tolerance.code})"
+            )
+            problems.append(Problem("parity", row.path, detail))
+    return checks, problems
+
+
+def _compare_answers(path: str, samples: ParitySamples, answers: Answers) -> ParityCheck:
+    expected: Expected = samples.expected[path]
+    output_error = _largest(expected.outputs, answers.outputs)
+    code_error = _largest(expected.codes, answers.codes) if expected.codes else None
+    # `not >` would let a NaN pass
+    passed = output_error <= expected.tolerance.output and (code_error is None or code_error <= expected.tolerance.code)
+    count = len(next(iter(samples.inputs.values())))
+    codes = None if code_error is None else int(min(code_error, np.iinfo(np.int64).max))
+    return ParityCheck(path, answers.runtime, count, output_error, codes, passed)
+
+
+def _largest(expected: Mapping[str, Array], found: Mapping[str, Array]) -> float:
+    """Largest absolute difference; infinite where a tensor is absent or has another shape."""
+    worst = 0.0
+    for name, value in expected.items():
+        if name not in found or found[name].shape != value.shape:
+            return float("inf")
+        difference = np.abs(value.astype(np.float64) - found[name].astype(np.float64))
+        worst = max(worst, float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0)))
+    return worst

@@ -1,0 +1,221 @@
+"""The last thing a person sees of a build: what each step did, what was made, how fast it is, may it ship."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from edgekit.report import values
+from edgekit.schema.manifest import ArtifactRow, GateRow, Manifest, ParityRow, SpeedRow, StepRow, Verdict
+
+_VERDICTS: dict[Verdict, tuple[str, str]] = {
+    "pass": ("PASS", "bold white on green"),
+    "fail": ("FAIL", "bold white on red"),
+    "incomplete": ("INCOMPLETE", "bold black on yellow"),
+}
+_STATES = {
+    "passed": ("passed", "green"),
+    "failed": ("FAILED", "bold red"),
+    "not evaluated": ("not evaluated", "yellow"),
+    "waived": ("waived", "yellow"),
+}
+_SPEEDS = {"faster": "green", "slower": "red", "no significant change": "yellow"}
+
+
+def print_summary(
+    console: Console, manifest: Manifest, bundle_path: Path | None, steps: Sequence[StepRow] | None = None
+) -> None:
+    """Print the summary of a build.
+
+    Args:
+        console: decides on colour and width; 100 columns are enough.
+        bundle_path: where the bundle lies; None when none was written.
+        steps: as they were run. A bundle made without measuring keeps neither seconds nor `cached`; these do.
+    """
+    title = Text.assemble((manifest.recipe.name, "bold"), " → ", (manifest.target.name, "bold"))
+    console.print()
+    console.print(title, Text(f"edgekit {manifest.edgekit_version}", style="dim"))
+    rows = manifest.steps if steps is None else steps
+    for heading, block in (
+        ("Steps", _steps(manifest, rows)),
+        ("Artifacts", _artifacts(manifest)),
+        ("Latency", _latency(manifest)),
+        ("Gates", _gates(manifest.gates)),
+        (f"Not done: {len(manifest.skipped)}", _skipped(manifest)),
+    ):
+        console.print()
+        console.print(Text(heading, style="bold cyan"))
+        console.print(Padding(block, (0, 0, 0, 1)))
+    word, style = _VERDICTS[manifest.verdict]
+    console.print()
+    console.print(Text.assemble("Verdict  ", (f" {word} ", style), f"  {_why(manifest)}"))
+    place = Text("not written", style="red") if bundle_path is None else Text(str(bundle_path))
+    console.print(Text("Bundle   ").append_text(place), soft_wrap=True)
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    """A plain table; each column is (heading, "l" or "r")."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 1))
+    for heading, side in columns:
+        table.add_column(heading, justify="right" if side == "r" else "left", overflow="fold")
+    return table
+
+
+def _steps(manifest: Manifest, rows: Sequence[StepRow]) -> Table | Text:
+    if not rows:
+        return Text("none", style="dim")
+    metric = manifest.metrics.name
+    table = _table(
+        ("step", "l"),
+        ("params", "r"),
+        ("MACs", "r"),
+        ("KB", "r"),
+        (f"{metric} (selection)", "r"),
+        ("s", "r"),
+        ("", "l"),
+    )
+    before = rows[0].before
+    if before is not None and rows[0].model == "model":
+        table.add_row("as loaded", *_measures(before.params, before.macs, before.size_bytes, before.metric), "", "")
+    for row in rows:
+        name = Text.assemble((f"{row.model}: " if row.model != "model" else "", "dim"), row.name)
+        after = row.after
+        cached = Text("cached", style="cyan") if row.cached else Text("")
+        seconds = values.seconds(row.seconds)
+        table.add_row(name, *_measures(after.params, after.macs, after.size_bytes, after.metric), seconds, cached)
+    return table
+
+
+def _measures(params: int, macs: int, size_bytes: int, metric: float | None) -> tuple[str, str, str, str]:
+    return values.count(params), values.count(macs), values.kilobytes(size_bytes), values.share(metric)
+
+
+def _artifacts(manifest: Manifest) -> Table:
+    metric = manifest.metrics.name
+    table = _table(
+        ("file", "l"),
+        ("convention", "l"),
+        ("type", "l"),
+        ("KB", "r"),
+        (metric, "r"),
+        ("runtime", "l"),
+        ("parity", "l"),
+        ("in float", "l"),
+    )
+    for name, value in sorted(manifest.metrics.float.items()):
+        label = "float network" if name == metric else f"float network, {name}"
+        table.add_row(Text(label, style="dim"), "", "fp32", "", values.share(value), "PyTorch", "", "")
+    for row in manifest.artifacts:
+        found = manifest.metrics.per_artifact.get(row.path, {})
+        first = found.get(metric) or next(iter(found.values()), None)
+        runtime = Text(first.runtime if first else values.UNKNOWN)
+        if first and first.stand_in:
+            runtime.append(" stand-in", style="yellow")
+        if row.engine:
+            runtime.append(f"\nengine: {row.engine}", style="yellow")
+        table.add_row(
+            row.path,
+            row.convention,
+            row.precision,
+            values.kilobytes(row.size_bytes),
+            values.share(first.value if first else None),
+            runtime,
+            _parity([parity for parity in manifest.parity if parity.candidate == row.path]),
+            _in_float(row),
+        )
+    return table
+
+
+def _parity(rows: Sequence[ParityRow]) -> Text:
+    if not rows:
+        return Text(values.UNKNOWN)
+    worst = max(rows, key=lambda row: (not row.passed, row.max_abs_error))
+    state = Text("passed", style="green") if worst.passed else Text("FAILED", style="bold red")
+    codes = [row.max_code_error for row in rows if row.max_code_error is not None]
+    detail = f" ±{max(codes)} code{'' if max(codes) == 1 else 's'}" if codes else f" {worst.max_abs_error:.1e}"
+    return state.append(detail, style="dim")
+
+
+def _in_float(row: ArtifactRow) -> Text:
+    if row.precision == "fp32":
+        return Text("all", style="dim")
+    if not row.in_float:
+        return Text("none", style="green")
+    counts: dict[str, int] = {}
+    for node in row.in_float:
+        counts[node.op] = counts.get(node.op, 0) + 1
+    return Text(", ".join(f"{number} {op}" for op, number in sorted(counts.items())), style="yellow")
+
+
+def _latency(manifest: Manifest) -> Table | Text:
+    if not manifest.profiles:
+        return Text("not measured", style="yellow")
+    table = _table(
+        ("file", "l"),
+        ("device", "l"),
+        ("runtime", "l"),
+        ("p50 ms", "r"),
+        ("p90", "r"),
+        ("p99", "r"),
+        ("state", "l"),
+        ("against float", "l"),
+    )
+    for row in manifest.profiles:
+        device = Text(row.device)
+        if row.stand_in:
+            device.append(" stand-in", style="yellow")
+        speeds = [speed for speed in manifest.speed if speed.artifact == row.artifact and speed.device == row.device]
+        state = Text(values.profile_state(row), style="green" if row.valid else "red")
+        times = (values.milliseconds(value) for value in (row.p50_ms, row.p90_ms, row.p99_ms))
+        table.add_row(row.artifact, device, row.runtime, *times, state, _speed(speeds))
+    return table
+
+
+def _speed(rows: Sequence[SpeedRow]) -> Text:
+    text = Text()
+    for row in rows:
+        if text:
+            text.append("\n")
+        text.append(row.verdict, style=_SPEEDS[row.verdict])
+        text.append(f" {row.speedup:.2f}x ({row.low:.2f}–{row.high:.2f}), MACs {row.macs_ratio:.2f}x")
+    return text
+
+
+def _gates(rows: Sequence[GateRow]) -> Table | Text:
+    if not rows:
+        return Text("neither the recipe nor the target sets one", style="dim")
+    table = _table(("gate", "l"), ("of", "l"), ("value", "r"), ("bound", "l"), ("outcome", "l"))
+    for row in rows:
+        word, style = _STATES[row.state]
+        outcome = Text(word, style=style)
+        if row.reason:
+            outcome.append(f": {row.reason}", style="default")
+        table.add_row(row.name, row.subject or "float network", values.gate_value(row), row.bound, outcome)
+    return table
+
+
+def _skipped(manifest: Manifest) -> Table | Text:
+    if not manifest.skipped:
+        return Text("nothing was skipped", style="green")
+    table = _table(("what", "l"), ("where", "l"), ("reason", "l"))
+    for row in manifest.skipped:
+        table.add_row(row.what, row.where, row.reason)
+    return table
+
+
+def _why(manifest: Manifest) -> str:
+    """The gates that made the verdict, counted."""
+    failed = [row for row in manifest.gates if row.state == "failed"]
+    if failed:
+        return f"{len(failed)} of {len(manifest.gates)} gates failed"
+    waiting = [row for row in manifest.gates if row.state == "not evaluated" and row.required]
+    if waiting:
+        reasons = ", ".join(sorted({row.reason for row in waiting}))
+        return f"{len(waiting)} of {len(manifest.gates)} gates not evaluated: {reasons}"
+    return f"all {len(manifest.gates)} gates passed or not required" if manifest.gates else "no gate was set"

@@ -1,0 +1,60 @@
+"""How numbers are shown, the same in the terminal and in report.html. A value that is not known is an en dash."""
+
+from edgekit.schema.manifest import GateRow, ProfileRow
+
+UNKNOWN = "–"
+
+
+def share(value: float | None) -> str:
+    """A metric in [0, 1] to two decimals of a per cent; any other with four digits."""
+    if value is None:
+        return UNKNOWN
+    return f"{100 * value:.2f} %" if 0 <= value <= 1 else f"{value:.4g}"
+
+
+def kilobytes(size_bytes: int | None) -> str:
+    """KB of 1,000 bytes."""
+    return UNKNOWN if size_bytes is None else f"{size_bytes / 1000:,.1f}"
+
+
+def count(value: int | None) -> str:
+    """With a suffix from 10,000 up: 4.31 M."""
+    if value is None:
+        return UNKNOWN
+    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= limit:
+            divisor = 1e3 if suffix == "k" else limit
+            return f"{value / divisor:.4g} {suffix}"
+    return f"{value:,}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Four digits."""
+    return UNKNOWN if value is None else f"{value:.4g}"
+
+
+def seconds(value: float | None) -> str:
+    """One decimal."""
+    return UNKNOWN if value is None else f"{value:.1f}"
+
+
+def megabytes(size_bytes: int | None) -> str:
+    """MB of 1,000,000 bytes."""
+    return UNKNOWN if size_bytes is None else f"{size_bytes / 1e6:,.1f}"
+
+
+def gate_value(row: GateRow) -> str:
+    """The value of a gate in the unit of its bound."""
+    if row.value is None:
+        return UNKNOWN
+    return f"{row.value:,.0f}" if row.name.endswith("_bytes") else f"{row.value:.4g}"
+
+
+def gate_outcome(row: GateRow) -> str:
+    """State and reason: `not evaluated: no device`."""
+    return f"{row.state}: {row.reason}" if row.reason else row.state
+
+
+def profile_state(row: ProfileRow) -> str:
+    """VALID, or INVALID and why."""
+    return "VALID" if row.valid else f"INVALID: {', '.join(row.reasons)}"
