@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -131,7 +132,11 @@ def _tensors(content: object, checkpoint: Checkpoint, path: Path) -> dict[str, T
 
 def _read_torch(path: Path) -> Mapping[str, object]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # an unusual pickle protocol: what follows from it is judged below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
         raise ModelError(
             "the file holds more than tensors and plain containers, or is damaged; it was not unpickled",

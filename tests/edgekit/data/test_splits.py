@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+import torch
+
+from edgekit.data.samples import RawSamples
+from edgekit.data.splits import find_data, load_splits
+from edgekit.errors import DataError
+from edgekit.schema.calibration import CalibrationSet, Split
+from edgekit.schema.load import load_calibration
+from edgekit.schema.tensors import Preprocess
+
+LENGTH = 100
+
+
+def ramp(scale=1):
+    """Sample i is a 2x2 image of i, its label i modulo 10."""
+    inputs = np.broadcast_to(np.arange(LENGTH, dtype=np.uint8)[:, None, None, None], (LENGTH, 2, 2, 1)) * np.uint8(
+        scale
+    )
+    part = RawSamples(inputs, np.arange(LENGTH) % 10)
+    return {"a": part, "b": part}
+
+
+def calibration_set(**splits):
+    given = {
+        "calibration": Split(part="a", count=10),
+        "selection": Split(part="a", start=10, count=10),
+        "test": Split(part="b", start=1, step=7),
+    } | splits
+    return CalibrationSet(
+        name="ramp", loader="ramp", preprocess=Preprocess(raw_layout="NHWC", offset=10, factor=0.5), **given
+    )
+
+
+def load(**splits):
+    return load_splits(calibration_set(**splits), {"ramp": ramp})
+
+
+def test_splits_are_cut_by_index_and_preprocessed():
+    data = load(train=Split(part="a", start=20))
+    assert data.splits.train is not None
+    assert data.splits.train.labels.tolist() == [i % 10 for i in range(20, 100)]
+    assert data.test.inputs.shape == (15, 1, 2, 2)  # NHWC became NCHW
+    assert data.test.inputs[:, 0, 0, 0].tolist() == [(i - 10) * 0.5 for i in range(1, 100, 7)]
+    assert data.raw_test.inputs[:, 0, 0, 0].tolist() == list(range(1, 100, 7))
+    assert torch.equal(data.test.labels, torch.from_numpy(data.raw_test.labels))
+    assert data.test.inputs.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ({"selection": Split(part="a", start=9, count=5)}, ("calibration", "selection", "1 samples", "index 9")),
+        ({"test": Split(part="a", start=5, step=10)}, ("calibration", "test", "index 5")),
+        ({"test": Split(part="a", start=19)}, ("selection", "test", "index 19")),
+        ({"train": Split(part="a", start=15)}, ("train", "selection", "5 samples", "index 15")),
+        ({"train": Split(part="b", start=90)}, ("train", "test", "index 92")),
+    ],
+)
+def test_splits_that_share_a_sample_are_refused(splits, said):
+    with pytest.raises(DataError) as caught:
+        load(**splits)
+    assert all(part in caught.value.what for part in said), caught.value.what
+
+
+def test_calibration_may_come_from_training_samples():
+    data = load(train=Split(part="a", start=0, count=10))
+    assert data.splits.train is not None
+    assert torch.equal(data.splits.train.inputs, data.splits.calibration.inputs)
+
+
+def test_interleaved_splits_share_nothing():
+    load(calibration=Split(part="a", step=2), selection=Split(part="a", start=1, step=2))
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        (Split(part="b", start=95, count=6), "6 samples"),
+        (Split(part="b", count=51, step=2), "51 samples"),
+        (Split(part="b", start=100), "no samples"),
+        (Split(part="c"), "'c'"),
+    ],
+)
+def test_a_split_outside_its_part_is_refused(split, said):
+    with pytest.raises(DataError) as caught:
+        load(test=split)
+    assert said in caught.value.what
+    assert "ramp, test" in caught.value.where
+
+
+def test_the_digest_sees_contents_splits_and_preprocessing():
+    one = load()
+    assert load().digest == one.digest
+    other_test = load(test=Split(part="b", start=2, step=7))
+    assert other_test.digest != one.digest
+    assert other_test.splits.digest == one.splits.digest  # what passes read did not change
+    changed = load_splits(calibration_set(), {"ramp": lambda: ramp(scale=2)})
+    assert changed.splits.digest != one.splits.digest
+    rescaled = calibration_set().model_copy(update={"preprocess": Preprocess(raw_layout="NHWC", factor=0.25)})
+    assert load_splits(rescaled, {"ramp": ramp}).splits.digest != one.splits.digest
+
+
+def test_samples_of_another_dtype_than_declared_are_refused():
+    declared = calibration_set().model_copy(update={"preprocess": Preprocess(raw_dtype="int8")})
+    with pytest.raises(DataError) as caught:
+        load_splits(declared, {"ramp": ramp})
+    assert "uint8" in caught.value.what
+
+
+def test_a_loader_with_wrong_arguments_is_an_error():
+    wrong = calibration_set().model_copy(update={"arguments": {"pth": "x"}})
+    with pytest.raises(DataError) as caught:
+        load_splits(wrong, {"ramp": ramp})
+    assert "pth" in caught.value.what
+
+
+def test_data_from_the_users_own_function(tmp_path, monkeypatch):
+    (tmp_path / "my_own_data.py").write_text(
+        "import numpy as np\n"
+        "x = np.arange(12, dtype=np.float32).reshape(6, 2)\n"
+        "def parts(): return {'calibration': (x[:2], [0, 1]), 'test': (x[2:], np.array([0, 1, 2, 3]))}\n"
+        "def no_test(): return {'calibration': (x, [0] * 6)}\n"
+        "def unknown(): return {'calibration': (x, [0] * 6), 'test': (x, [0] * 6), 'selecton': (x, [0] * 6)}\n"
+        "def broken(): raise RuntimeError('no disk')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    data = find_data("my_own_data:parts")
+    assert data.test.inputs.tolist() == [[4, 5], [6, 7], [8, 9], [10, 11]]
+    assert data.splits.calibration.labels.tolist() == [0, 1]
+    assert (data.splits.train, data.splits.selection) == (None, None)
+    for function, said in (("no_test", "'test'"), ("unknown", "selecton"), ("broken", "no disk"), ("absent", "absent")):
+        with pytest.raises(DataError) as caught:
+            find_data(f"my_own_data:{function}")
+        assert said in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("digits", (1144, 256, 163, 490)),
+        ("cifar10", (14000, 512, 1000, 10000)),
+        ("mnist", (19000, 512, 1000, 10000)),
+        ("speech-commands", (0, 150, 50, 800)),
+        ("imagenet-sample", (0, 200, 100, 400)),
+    ],
+)
+def test_the_shipped_sets_load(data_folder, monkeypatch, name, sizes):
+    monkeypatch.setenv("EDGEKIT_DATA", str(data_folder))
+    data = find_data(name)
+    parts = (data.splits.train, data.splits.calibration, data.splits.selection, data.test)
+    assert tuple(0 if part is None else len(part) for part in parts) == sizes
+    classes = load_calibration(name).calibration.classes
+    if classes:
+        assert set(data.test.labels.tolist()) == set(range(len(classes)))
+
+
+def test_speech_features_are_those_of_the_float_network(data_folder, monkeypatch):
+    monkeypatch.setenv("EDGEKIT_DATA", str(data_folder))
+    data = find_data("speech-commands")
+    codes = np.load(data_folder / "speech_commands_1000.npz")["mfcc_int8"][200:].astype(np.float32)
+    wanted = torch.from_numpy((codes - 83) * np.float32(0.5847029089927673))[:, None]
+    assert torch.equal(data.test.inputs, wanted)
+
+
+def test_cifar10_is_normalised_as_the_networks_were_trained(data_folder, monkeypatch):
+    monkeypatch.setenv("EDGEKIT_DATA", str(data_folder))
+    data = find_data("cifar10")
+    raw = torch.from_numpy(data.raw_test.inputs[:50].astype(np.float32)).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    torch.testing.assert_close(data.test.inputs[:50], (raw - mean) / std, rtol=0, atol=2e-6)

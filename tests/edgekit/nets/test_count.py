@@ -1,0 +1,47 @@
+import pytest
+import torch
+from torch import nn
+
+from edgekit.nets.cifar_resnet import resnet20
+from edgekit.nets.count import count_macs, count_params
+from edgekit.nets.model import Model
+from edgekit.schema.recipe import ModelSource
+from edgekit.schema.tensors import InputSpec
+from tests import nets
+
+
+@pytest.mark.parametrize("counted", nets.COUNTED, ids=lambda counted: counted.factory)
+def test_counts_are_those_made_by_hand(counted):
+    model = nets.model(counted)
+    assert count_params(model.network) == counted.params
+    assert count_macs(model) == counted.macs
+
+
+def test_a_transposed_convolution_counts_every_input_against_its_kernels():
+    network = nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2)
+    source = ModelSource(factory="torch.nn:ConvTranspose2d", inputs=(InputSpec(name="x", shape=(1, 4, 5, 5)),))
+    assert count_macs(Model(network, source, ())) == 4 * 25 * 3 * 9
+
+
+def test_resnet20_against_torch_pruning():
+    utils = pytest.importorskip("torch_pruning.utils")
+    network = resnet20().eval()
+    source = ModelSource(
+        factory="edgekit.nets.cifar_resnet:resnet20", inputs=(InputSpec(name="x", shape=(1, 3, 32, 32)),)
+    )
+    model = Model(network, source, ())
+    witness_ops, witness_params = utils.count_ops_and_params(network, model.example()[0])
+    # torch-pruning also counts two operations a value for every batch norm, and the bias of the linear layer
+    norms = 2 * (7 * 16 * 32 * 32 + 6 * 32 * 16 * 16 + 6 * 64 * 8 * 8)
+    assert count_params(network) == witness_params
+    assert count_macs(model) == witness_ops - norms - 10
+
+
+def test_counting_leaves_the_network_as_it_was():
+    model = nets.model(nets.TINY_CONV)
+    model.network.train()
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    count_macs(model)
+    assert model.network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.network.state_dict().items())
+    assert not any(module._forward_hooks for module in model.network.modules())
