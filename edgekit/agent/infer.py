@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.agent.artifacts import checked_path, library_versions
 from edgekit.agent.errors import AgentError
 from edgekit.agent.preprocess import from_artifact, preprocess, to_artifact
-from edgekit.agent.runtimes.table import runtime_class
+from edgekit.agent.runtimes.table import RUNTIMES, RuntimeTable, runtime_class
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 
-def infer(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def infer(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTIMES) -> dict[str, Any]:
     """Run all samples in batches of the artifact's own size; the last one is filled up and cut again.
 
     Job keys: runtime, threads, artifact {path, sha256}, feeds (.npz, one array (N, ...) per network input, by network
@@ -44,7 +44,7 @@ def infer(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     samples = counts.pop()
     batch = int(job["inputs"][0]["tensor"]["shape"][0])
     parts: dict[str, list[NDArray[Any]]] = {}
-    with runtime_class(job["runtime"])(path, int(job["threads"])) as runtime:
+    with runtime_class(job["runtime"], runtimes)(path, int(job["threads"])) as runtime:
         for start in range(0, samples, batch):
             given = runtime.infer(_batch(job["inputs"], feeds, start, batch))
             for row in job["outputs"]:

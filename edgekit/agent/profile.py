@@ -22,7 +22,7 @@ import numpy as np
 from edgekit.agent.artifacts import checked_path, library_versions
 from edgekit.agent.errors import AgentError
 from edgekit.agent.memory import peak_rss_bytes, rss_bytes
-from edgekit.agent.runtimes.table import runtime_class
+from edgekit.agent.runtimes.table import RUNTIMES, RuntimeTable, runtime_class
 from edgekit.agent.sensors import conditions, read_sensors
 from edgekit.agent.timing import runs_needed, time_runs, warm_up
 
@@ -33,7 +33,7 @@ _REWARM_RATIO = 0.1  # of the first warm-up, before every later round: caches an
 _REWARM_RUNS = 3
 
 
-def profile(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def profile(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTIMES) -> dict[str, Any]:
     """Samples of every case, and the machine before and after.
 
     Job keys: cases [{runtime, artifact {path, sha256}, inputs [ArtifactTensor as a dict]}], settings (MeasureSettings
@@ -49,7 +49,7 @@ def profile(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     workers: list[_Worker] = []
     try:
         for case in cases:
-            workers.append(_Worker(case, folder, settings, int(job["seed"])))
+            workers.append(_Worker(case, folder, settings, int(job["seed"]), runtimes))
         expected_s = sum(max(float(settings["duration_s"]), runs * worker.expected_ms / 1e3) for worker in workers)
         if expected_s > float(job["limit_s"]):
             raise AgentError(
@@ -70,13 +70,17 @@ def profile(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 class _Worker:
     """The parent's side of one artifact's process. Starting it loads the artifact and warms up."""
 
-    def __init__(self, case: Mapping[str, Any], folder: Path, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(
+        self, case: Mapping[str, Any], folder: Path, settings: Mapping[str, Any], seed: int, runtimes: RuntimeTable
+    ) -> None:
         self._name = str(case["artifact"]["path"])
         self._samples_ms: list[float] = []
         self._rounds: list[int] = []
         context = multiprocessing.get_context("fork")  # no thread exists yet, and no runtime to import twice
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._pipe, case, folder, settings, seed))
+        self._process = context.Process(
+            target=_serve, args=(theirs, self._pipe, case, folder, settings, seed, runtimes)
+        )
         self._process.daemon = True
         self._process.start()
         theirs.close()
@@ -117,22 +121,35 @@ class _Worker:
 
 
 def _serve(
-    pipe: Connection, parents: Connection, case: Mapping[str, Any], folder: Path, settings: Mapping[str, Any], seed: int
+    pipe: Connection,
+    parents: Connection,
+    case: Mapping[str, Any],
+    folder: Path,
+    settings: Mapping[str, Any],
+    seed: int,
+    runtimes: RuntimeTable,
 ) -> None:
     """The worker's side: load, warm up, then a round whenever asked."""
     parents.close()  # or the end of the parent would go unnoticed here
     try:
-        _measure(pipe, case, folder, settings, seed)
+        _measure(pipe, case, folder, settings, seed, runtimes)
     except AgentError as err:
         _send(pipe, {"error": err.fields()})
     except (EOFError, ConnectionError):
         return  # the parent gave up
 
 
-def _measure(pipe: Connection, case: Mapping[str, Any], folder: Path, settings: Mapping[str, Any], seed: int) -> None:
+def _measure(
+    pipe: Connection,
+    case: Mapping[str, Any],
+    folder: Path,
+    settings: Mapping[str, Any],
+    seed: int,
+    runtimes: RuntimeTable,
+) -> None:
     path = checked_path(case, folder)
     feeds = random_feeds(case["inputs"], seed)
-    unloaded = runtime_class(case["runtime"])(path, int(settings["threads"]))
+    unloaded = runtime_class(case["runtime"], runtimes)(path, int(settings["threads"]))
     before_load = rss_bytes()
     with unloaded as runtime:
 

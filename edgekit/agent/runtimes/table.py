@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Callable, Mapping
+from typing import Callable, Mapping, Type
 
 from edgekit.agent.errors import AgentError
 from edgekit.agent.runtimes.protocol import Runtime
+
+RuntimeTable = Mapping[str, Callable[[], Type[Runtime]]]
 
 
 def _onnxruntime() -> type[Runtime]:
@@ -26,14 +28,14 @@ def _tflite_runtime() -> type[Runtime]:
     return TfliteRuntime
 
 
-RUNTIMES: Mapping[str, Callable[[], type[Runtime]]] = {
+RUNTIMES: RuntimeTable = {
     "onnxruntime": _onnxruntime,
     "litert": _litert,
     "tflite-runtime": _tflite_runtime,
 }
 
 
-def runtime_class(name: str, table: Mapping[str, Callable[[], type[Runtime]]] = RUNTIMES) -> type[Runtime]:
+def runtime_class(name: str, table: RuntimeTable = RUNTIMES) -> type[Runtime]:
     """The class of the runtime called `name`.
 
     Raises:
