@@ -41,4 +41,5 @@ def list_devices(file: Path | None, as_json: bool) -> None:
         )
         return
     print_overrides([loaded.override])
-    console().print(table(f"Devices of {loaded.path}", ("name", "target", "transport", "stands in for"), rows))
+    click.echo(f"from {loaded.path}")
+    console().print(table("Devices", ("name", "target", "transport", "stands in for"), rows))

@@ -235,15 +235,15 @@ def test_a_new_target_is_found_by_name_and_alias(tmp_path):
     own_target(tmp_path)
     text = (tmp_path / "targets" / "raspberry-pi-5.yaml").read_text()
     text = (
-        text.replace("name: raspberry-pi-5", "name: my-board").replace("- rpi5", "- mine").replace("- pi5", "- jetson")
+        text.replace("name: raspberry-pi-5", "name: a-board").replace("- rpi5", "- mine").replace("- pi5", "- jetson")
     )
     (tmp_path / "targets" / "raspberry-pi-5.yaml").unlink()
-    (tmp_path / "targets" / "my-board.yaml").write_text(text)
-    assert load_target("my-board", cwd=tmp_path).target.name == "my-board"
-    assert load_target("mine", cwd=tmp_path).target.name == "my-board"
+    (tmp_path / "targets" / "a-board.yaml").write_text(text)
+    assert load_target("a-board", cwd=tmp_path).target.name == "a-board"
+    assert load_target("mine", cwd=tmp_path).target.name == "a-board"
     assert load_target("jetson", cwd=tmp_path).target.name == "jetson-orin-nano"  # a shipped alias is not taken over
     (tmp_path / "targets" / "other.yaml").write_text(text)
-    with pytest.raises(SchemaError, match="'my-board'"):
+    with pytest.raises(SchemaError, match="'a-board'"):
         load_target("other", cwd=tmp_path)
 
 
