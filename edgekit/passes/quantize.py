@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 CALIBRATION_BATCH = 32
 WEIGHT_MAX = 127  # -128 is left out: the grid stays symmetric, and two's complement has no code for +128
+BIAS_MAX = 2**30  # half of int32, the other half is left to the sum of products
 
 
 def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
@@ -43,7 +44,7 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
             )
         scale, zero_point = affine_grid(low, high, -128, 127)
         edges[name] = EdgeRange(low, high, scale, zero_point)
-    table = QuantisationTable(edges, _weights(trace(model)), tuple(options.exclude))
+    table = QuantisationTable(edges, _weights(trace(model), edges), tuple(options.exclude))
     logger.info("quantised %d activations and %d weights on %d samples", len(edges), len(table.weights), len(samples))
     return replace(model, history=(*model.history, "quantize"), table=table)
 
@@ -67,14 +68,23 @@ def _observe(model: Model, samples: Samples, context: Context) -> dict[str, tupl
     return ranges
 
 
-def _weights(program: Program) -> dict[str, WeightCodes]:
-    """Codes of every stored weight, rounded to nearest, one scale per output channel."""
+def _weights(program: Program, edges: dict[str, EdgeRange]) -> dict[str, WeightCodes]:
+    """Codes of every stored weight, rounded to nearest, one scale per output channel.
+
+    A channel whose weights are almost zero beside its bias gets a larger scale than its weights ask for: biases are
+    int32 codes of scale s_input * s_weight, and would overflow.
+    """
     found = {}
     for node in program.names:
         if node.op != "call_function" or node.target not in CONVOLUTIONS | LINEAR or not is_weight(node.args[1]):
             continue
         weight = tensor_of(program.module, node.args[1])  # type: ignore[arg-type]
         scale = channel_scales(weight, 0, WEIGHT_MAX)
+        bias = node.args[2] if len(node.args) > 2 else None
+        if is_weight(bias):
+            (source, *_) = node.all_input_nodes
+            smallest = tensor_of(program.module, bias).abs() / (edges[program.names[source]].scale * BIAS_MAX)  # type: ignore[arg-type]
+            scale = torch.maximum(scale, smallest)
         codes = encode(weight, scale, 0, -WEIGHT_MAX, WEIGHT_MAX, 0)
         found[program.weight_name(node)] = WeightCodes(codes.to(torch.int8), scale, 0)
     return found

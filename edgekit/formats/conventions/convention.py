@@ -125,7 +125,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             skip_only=False,
             bias="rounded",
             weights="fake",
-            fuses_pad="same",
+            fuses_pad="never",
             source="LiteRT 8-bit quantisation specification",
         ),
         Convention(

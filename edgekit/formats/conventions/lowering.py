@@ -79,9 +79,10 @@ def _insert_pairs(program: Program, placement: Placement, convention: Convention
         parameters = (grid.scale, grid.zero_point, convention.qmin, convention.qmax, dtype)
         with graph.inserting_after(node):
             codes = graph.call_function(qd.quantize_per_tensor.default, (node, *parameters))
-        with graph.inserting_after(codes):
-            real = graph.call_function(qd.dequantize_per_tensor.default, (codes, *parameters))
         for user in placement.users[node]:
+            # one DQ for each reader: litert-torch cannot change the layout of a shared one for some of its readers only
+            with graph.inserting_before(user):
+                real = graph.call_function(qd.dequantize_per_tensor.default, (codes, *parameters))
             user.replace_input_with(node, real)
         rows.append(
             QuantisedTensor(
