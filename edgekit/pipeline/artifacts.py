@@ -126,7 +126,7 @@ def export_artifact(
                 )
                 (into / _ROW).write_text(artifact.row.model_dump_json(), encoding="utf-8")
                 samples = workshop.data.splits.calibration.head(SAMPLES).inputs
-                save_expected(expect(artifact, samples), into / _EXPECTED)
+                save_expected(expect(artifact, samples, stage.output_edges), into / _EXPECTED)
 
             folder = workshop.store.put(key.key, write, key.parts)
     row = ArtifactRow.model_validate_json((folder / _ROW).read_bytes())

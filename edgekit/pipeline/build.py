@@ -18,7 +18,7 @@ from edgekit.pipeline.request import BuildRequest, find_device, plan_build
 from edgekit.pipeline.run import Stages, Workshop, run_steps
 from edgekit.release.bundle import read_manifest, write_bundle
 from edgekit.schema.device import Device
-from edgekit.schema.manifest import Manifest, Skipped
+from edgekit.schema.manifest import Manifest, Skipped, StepRow
 from edgekit.store.profiles import ProfileStore
 from edgekit.store.steps import StepStore
 
@@ -32,11 +32,13 @@ class BuildResult:
     """What came of a build.
 
     Attributes:
+        steps: as they were run; those of the manifest lack seconds and `cached` under --no-measure.
         exit_code: 0 done, 3 a gate failed, 4 a device or a required gate was not measured.
     """
 
     bundle: Path
     manifest: Manifest
+    steps: tuple[StepRow, ...]
     exit_code: int
 
 
@@ -63,7 +65,7 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
         draft = draft_bundle(workshop, stages, exported, measured, log, device=device, measuring=request.measure)
         bundle = write_bundle(request.out, plan.name, draft)
     manifest = read_manifest(bundle)
-    return BuildResult(bundle, manifest, _exit_code(request, manifest, measured))
+    return BuildResult(bundle, manifest, stages.rows, _exit_code(request, manifest, measured))
 
 
 def _measure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from edgekit.errors import StoreError
 from edgekit.formats.artifact import Artifact
+from edgekit.nets.model import Model
+from edgekit.nets.program import trace
 from edgekit.schema.manifest import ArtifactRow, ParityRow
-from edgekit.schema.tensors import ArtifactTensor
 
 SAMPLES = 16
 FLOAT_TOLERANCE_RATIO = 1e-5  # of the largest expected output: float32 sums in another order
 _CODES = 255
+_KINDS = ("output", "scale")
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,12 @@ class Expected:
     Attributes:
         inputs: (N, ...) float32 as the network takes them.
         outputs: (N, ...) float32, by the network's names.
+        scales: of the integer grids that outputs lie on, by the same names; without those that lie on none.
     """
 
     inputs: torch.Tensor
     outputs: dict[str, torch.Tensor]
+    scales: dict[str, float]
 
 
 def first_output(result: object) -> torch.Tensor:
@@ -41,8 +46,12 @@ def first_output(result: object) -> torch.Tensor:
     return result
 
 
-def expect(artifact: Artifact, inputs: torch.Tensor) -> Expected:
-    """What the artifact's PyTorch program gives for `inputs` (N, ...), in batches of the artifact's own size."""
+def expect(artifact: Artifact, inputs: torch.Tensor, edges: Mapping[str, str]) -> Expected:
+    """What the artifact's PyTorch program gives for `inputs` (N, ...), in batches of the artifact's own size.
+
+    Args:
+        edges: of `output_edges`.
+    """
     batch = artifact.row.inputs[0].shape[0]
     filled = torch.cat([inputs, inputs[-1:].expand(-len(inputs) % batch, *inputs.shape[1:])])
     with torch.no_grad():
@@ -51,12 +60,25 @@ def expect(artifact: Artifact, inputs: torch.Tensor) -> Expected:
         tensor.network_name: torch.cat([part[i] for part in parts])[: len(inputs)].float().contiguous()
         for i, tensor in enumerate(artifact.row.outputs)
     }
-    return Expected(inputs.contiguous().clone(), outputs)
+    grids = {q.tensor: q.scale[0] for q in artifact.row.quantisation if q.role == "activation"}
+    scales = {name: grids[edge] for name, edge in edges.items() if edge in grids}
+    scales |= {tensor.network_name: tensor.scale for tensor in artifact.row.outputs if tensor.scale is not None}
+    return Expected(inputs.contiguous().clone(), outputs, scales)
+
+
+def output_edges(model: Model) -> dict[str, str]:
+    """Activation name, as quantisation calls it, of each of a model's outputs."""
+    program = trace(model)
+    (output,) = (node for node in program.module.graph.nodes if node.op == "output")
+    made = output.args[0] if isinstance(output.args[0], tuple | list) else [output.args[0]]
+    return {spec.name: program.names[node] for spec, node in zip(model.outputs, made, strict=True)}
 
 
 def save_expected(expected: Expected, path: Path) -> None:
     """Write to a safetensors file."""
-    save_file({"input": expected.inputs, **{f"output:{k}": v for k, v in expected.outputs.items()}}, path)
+    tensors = {"input": expected.inputs, **{f"output:{k}": v for k, v in expected.outputs.items()}}
+    scales = {f"scale:{k}": torch.tensor(v, dtype=torch.float64) for k, v in expected.scales.items()}
+    save_file({**tensors, **scales}, path)
 
 
 def load_expected(path: Path) -> Expected:
@@ -68,7 +90,8 @@ def load_expected(path: Path) -> Expected:
     tensors = load_file(path)
     if "input" not in tensors:
         raise StoreError("holds no parity samples", str(path), "build with --no-cache")
-    return Expected(tensors.pop("input"), {name.partition(":")[2]: tensor for name, tensor in tensors.items()})
+    named = {kind: {n.partition(":")[2]: t for n, t in tensors.items() if n.startswith(f"{kind}:")} for kind in _KINDS}
+    return Expected(tensors["input"], named["output"], {name: float(t) for name, t in named["scale"].items()})
 
 
 def judge_parity(
@@ -84,7 +107,7 @@ def judge_parity(
     for tensor in row.outputs:
         reference = expected.outputs[tensor.network_name].numpy()
         error = float(np.abs(given[tensor.network_name] - reference).max())
-        scale = output_scale(row, tensor)
+        scale = expected.scales.get(tensor.network_name)
         if scale is not None:
             code_errors.append(round(error / scale))
             tolerance = (codes + 0.5) * scale
@@ -104,16 +127,6 @@ def judge_parity(
         tolerance=max(tolerances),
         passed=all(error <= tolerance for error, tolerance in zip(errors, tolerances, strict=True)),
     )
-
-
-def output_scale(row: ArtifactRow, tensor: ArtifactTensor) -> float | None:
-    """Scale of an output's integer grid: its own where it gives codes, else that of the value behind the float."""
-    if tensor.scale is not None:
-        return tensor.scale
-    for quantised in row.quantisation:
-        if quantised.role == "activation" and quantised.tensor in (tensor.name, tensor.network_name):
-            return quantised.scale[0]
-    return None
 
 
 def _agreement(reference: NDArray[np.float32], given: NDArray[np.float32]) -> float:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import yaml
 
 from edgekit.errors import DeviceError
 from edgekit.pipeline.plan import Plan, make_plan
 from edgekit.schema.device import Device
 from edgekit.schema.find import suggest
-from edgekit.schema.load import load_calibration, load_devices, load_recipe, load_target
+from edgekit.schema.load import LoadedRecipe, load_calibration, load_devices, load_recipe, load_target
 from edgekit.store.steps import StepStore
+
+OWN_RECIPE, QUICKSTART = "edgekit.yaml", "quickstart"
 
 
 def default_home() -> Path:
@@ -25,7 +30,7 @@ class BuildRequest:
     """What to build.
 
     Attributes:
-        recipe: a name or a file.
+        recipe: a name, a file, or package.module:function that makes a network.
         target: a name, an alias or a file.
         device: name in devices.yaml; None: nothing is measured.
         out: folder that gets the bundle's folder.
@@ -50,13 +55,20 @@ class BuildRequest:
     home: Path = field(default_factory=default_home)
 
 
+def choose_recipe(given: str | None) -> str:
+    """What a command builds: what was given, else edgekit.yaml of the working directory, else the quickstart."""
+    if given is not None:
+        return given
+    return OWN_RECIPE if Path(OWN_RECIPE).is_file() else QUICKSTART
+
+
 def plan_build(request: BuildRequest, store: StepStore, *, explain: bool = False) -> Plan:
     """The plan of a request.
 
     Raises:
         EdgekitError: what was asked cannot be done.
     """
-    recipe = load_recipe(request.recipe, request.settings)
+    recipe = _load(request)
     return make_plan(
         recipe,
         load_target(request.target, request.allow_override),
@@ -66,6 +78,19 @@ def plan_build(request: BuildRequest, store: StepStore, *, explain: bool = False
         allow_override=request.allow_override,
         explain=explain,
     )
+
+
+def _load(request: BuildRequest) -> LoadedRecipe:
+    """The recipe; for a bare model one that merges its norms and quantises it, data and inputs being given by --set."""
+    text = str(request.recipe)
+    if ":" not in text or Path(text).exists():
+        return load_recipe(request.recipe, request.settings)
+    name = text.rpartition(":")[2].lower().replace("_", "-").strip("-")
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        path = Path(folder) / f"{name}.yaml"
+        content = {"name": name, "model": {"factory": text}, "steps": ["reparam", "quantize"]}
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return load_recipe(path, request.settings)
 
 
 def find_device(name: str) -> Device:

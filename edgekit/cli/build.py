@@ -1,0 +1,87 @@
+"""`edgekit build`: from a recipe to a measured, gated bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from edgekit.cli.output import console, json_option, print_json
+from edgekit.cli.progress import draw_nothing, draw_progress
+from edgekit.pipeline.request import BuildRequest, choose_recipe
+
+
+@click.command()
+@click.argument("recipe", required=False, metavar="[MODEL|RECIPE]")
+@click.option(
+    "--target", required=True, metavar="NAME", help="Class of hardware to build for; see `edgekit targets list`."
+)
+@click.option("--device", metavar="NAME", help="Board of devices.yaml to measure on. None is contacted without it.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("dist"),
+    show_default=True,
+    help="Where the bundle's folder goes.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Lay a value over the recipe: seed=1, steps.2.quantize.observer=mse.",
+)
+@click.option("--no-cache", is_flag=True, help="Run every step again, and keep nothing of it.")
+@click.option(
+    "--no-measure", is_flag=True, help="Measure nothing, and leave out of the bundle what differs between builds."
+)
+@click.option("--require-measured", is_flag=True, help="Exit with 4 when a required gate was not evaluated.")
+@click.option("--allow-override", is_flag=True, help="Let the recipe, or a file of yours, loosen a shipped gate.")
+@json_option
+def build(
+    recipe: str | None,
+    target: str,
+    device: str | None,
+    out: Path,
+    settings: tuple[str, ...],
+    no_cache: bool,
+    no_measure: bool,
+    require_measured: bool,
+    allow_override: bool,
+    as_json: bool,
+) -> None:
+    """Turn a recipe into a bundle for a class of hardware.
+
+    RECIPE is a name or a file; MODEL is package.module:function, and --set tells its data and inputs. Without
+    either: ./edgekit.yaml if there is one, else the quickstart. What is finished is kept in .edgekit (or
+    EDGEKIT_HOME): the same command goes on where an interrupted one stopped.
+
+    Exit codes: 0 done; 1 an error; 2 usage; 3 a gate failed; 4 a device, or a required gate, was not measured.
+    """
+    chosen = choose_recipe(recipe)
+    errors = console(stderr=True)
+    if not as_json and recipe is None:
+        errors.print(Text(f"no recipe named: building {chosen}"))
+    request = BuildRequest(
+        recipe=chosen,
+        target=target,
+        device=device,
+        out=out,
+        settings=settings,
+        cache=not no_cache,
+        measure=not no_measure,
+        require_measured=require_measured,
+        allow_override=allow_override,
+    )
+    # imports torch, so only once the arguments are known to be sound
+    from edgekit.pipeline.build import build as run_build
+    from edgekit.report.terminal import print_summary
+
+    result = run_build(request, draw_nothing() if as_json else draw_progress(errors))
+    if as_json:
+        document = {"bundle": str(result.bundle), "exit_code": result.exit_code}
+        print_json({**document, "manifest": result.manifest.model_dump(mode="json")})
+    else:
+        print_summary(console(), result.manifest, result.bundle, result.steps)
+    click.get_current_context().exit(result.exit_code)

@@ -1,0 +1,126 @@
+"""`edgekit plan`: what a build would do, and what of it is stored already. Runs nothing and imports no torch."""
+
+from __future__ import annotations
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from edgekit.cli.output import console, json_option, print_json, print_overrides, table
+from edgekit.pipeline.plan import Plan, PlannedArtifact, PlannedStep
+from edgekit.pipeline.request import BuildRequest, choose_recipe, plan_build
+from edgekit.store.steps import StepStore
+
+
+@click.command()
+@click.argument("recipe", required=False, metavar="[MODEL|RECIPE]")
+@click.option(
+    "--target", required=True, metavar="NAME", help="Class of hardware to build for; see `edgekit targets list`."
+)
+@click.option("--device", metavar="NAME", help="Board to measure on: float versions are exported too, to compare with.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Lay a value over the recipe.")
+@click.option("--allow-override", is_flag=True, help="Let the recipe, or a file of yours, loosen a shipped gate.")
+@click.option(
+    "--explain", is_flag=True, help="Say of each step that is not stored what differs from the nearest that is."
+)
+@json_option
+def plan(
+    recipe: str | None,
+    target: str,
+    device: str | None,
+    settings: tuple[str, ...],
+    allow_override: bool,
+    explain: bool,
+    as_json: bool,
+) -> None:
+    """Say what `build` would do with the same arguments, step by step, and what is stored already."""
+    chosen = choose_recipe(recipe)
+    request = BuildRequest(chosen, target, device, settings=settings, allow_override=allow_override)
+    made = plan_build(request, StepStore(request.home / "steps"), explain=explain)
+    if as_json:
+        print_json(_document(made))
+        return
+    print_overrides(made.overrides)
+    title = f"{made.recipe.recipe.name} -> {made.target.target.name}, data {made.recipe.recipe.data}"
+    console().print(_steps(title, [*made.teacher, *made.steps]))
+    console().print(_artifacts(made.artifacts))
+    if explain:
+        for name, why in _reasons(made):
+            console().print(Text(f"{name} is not stored:"))
+            for line in why:
+                console().print(Text(f"  {line}"))
+
+
+def _steps(title: str, steps: list[PlannedStep]) -> Table:
+    rows = ((_name(step), _options(step), step.key.key[:12], _state(step.cached)) for step in steps)
+    return table(title, ("step", "options set", "key", "state"), rows)
+
+
+def _artifacts(artifacts: tuple[PlannedArtifact, ...]) -> Table:
+    rows = (
+        (
+            one.variant.format,
+            one.variant.convention,
+            one.variant.precision,
+            one.export.key[:12],
+            _state(one.cached),
+            "" if one.variant.ships else "not shipped: to compare speed with",
+        )
+        for one in artifacts
+    )
+    return table("Artifacts", ("format", "convention", "type", "key", "state", ""), rows)
+
+
+def _name(step: PlannedStep) -> str:
+    return f"teacher: {step.name}" if step.who == "teacher" else step.name
+
+
+def _options(step: PlannedStep) -> str:
+    if step.options is None:
+        return ""
+    return ", ".join(
+        f"{key}={value}" for key, value in step.options.model_dump(mode="json", exclude_defaults=True).items()
+    )
+
+
+def _state(cached: bool) -> str:
+    return "stored" if cached else "to do"
+
+
+def _reasons(made: Plan) -> list[tuple[str, tuple[str, ...]]]:
+    steps = [(_name(step), step.why) for step in (*made.teacher, *made.steps) if not step.cached]
+    return steps + [(one.variant.title, one.why) for one in made.artifacts if not one.cached]
+
+
+def _document(made: Plan) -> dict[str, object]:
+    return {
+        "recipe": {"name": made.recipe.recipe.name, "digest": made.recipe.digest, "path": str(made.recipe.path)},
+        "target": {"name": made.target.target.name, "digest": made.target.digest},
+        "data": made.recipe.recipe.data,
+        "overrides": [override.model_dump() for override in made.overrides],
+        "gates": made.gates.model_dump(exclude_none=True),
+        "steps": [
+            {
+                "name": step.name,
+                "model": step.who,
+                "options": step.options.model_dump(mode="json") if step.options else {},
+                "key": step.key.key,
+                "parts": dict(step.key.parts),
+                "cached": step.cached,
+                "why": list(step.why),
+            }
+            for step in (*made.teacher, *made.steps)
+        ],
+        "artifacts": [
+            {
+                "format": one.variant.format,
+                "convention": one.variant.convention,
+                "precision": one.variant.precision,
+                "ships": one.variant.ships,
+                "key": one.export.key,
+                "cached": one.cached,
+                "why": list(one.why),
+            }
+            for one in made.artifacts
+        ],
+    }
