@@ -62,7 +62,7 @@ def lower(model: Model, convention: Convention, batch: int = 1) -> Lowered:
         tensors=tuple(rows),
         in_float=placement.in_float,
         inputs=tuple(placement.grids.get(n) for n in program.module.graph.nodes if n.op == "placeholder"),
-        outputs=tuple(sources.get(end) for end in ends),  # type: ignore[union-attr]
+        outputs=tuple(sources.get(end) for end in ends),
     )
 
 

@@ -103,7 +103,9 @@ def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.Model
     try:
         onnx.checker.check_model(proto, full_check=True)
     except onnx.checker.ValidationError as err:
-        raise FormatError(f"onnx's checker refused the graph: {err}", f"opset {options.opset}", "try another opset") from err
+        raise FormatError(
+            f"onnx's checker refused the graph: {err}", f"opset {options.opset}", "try another opset"
+        ) from err
     return proto
 
 

@@ -52,25 +52,21 @@ Finding = tuple[int, list[str]]  # places checked, and the names of those that b
 
 
 def _zero_points(graph: _Graph) -> Finding:
-    """Every zero point is 0."""
     pairs = [n for n in graph.of_type("QuantizeLinear", "DequantizeLinear") if len(n.input) > 2 and n.input[2]]
     return len(pairs), [n.name for n in pairs if n.input[2] not in graph.constants or graph.constants[n.input[2]].any()]
 
 
 def _signed(graph: _Graph) -> Finding:
-    """Codes are int8."""
     places = [n for n in graph.of_type("QuantizeLinear", "DequantizeLinear") if len(n.input) > 2]
     return len(places), [n.name for n in places if graph.constants[n.input[2]].dtype != np.int8]
 
 
 def _per_tensor_activations(graph: _Graph) -> Finding:
-    """Activations have one scale."""
     places = graph.of_type("QuantizeLinear")
     return len(places), [n.name for n in places if graph.constants[n.input[1]].size != 1]
 
 
 def _weight_axis(graph: _Graph) -> Finding:
-    """Weights have one scale per output channel, on axis 0."""
     places = [n for n in graph.of_type("DequantizeLinear") if graph.is_weight_branch(n)]
     wrong = []
     for node in places:
@@ -82,7 +78,6 @@ def _weight_axis(graph: _Graph) -> Finding:
 
 
 def _inputs_quantised(graph: _Graph) -> Finding:
-    """Input and weight of every convolution and matrix product come from DequantizeLinear."""
     places = graph.of_type(*_WEIGHTED)
     return len(places), [
         n.name for n in places if not all(graph.made_by(name, "DequantizeLinear") for name in n.input[:2])
@@ -90,7 +85,6 @@ def _inputs_quantised(graph: _Graph) -> Finding:
 
 
 def _float_bias(graph: _Graph) -> Finding:
-    """Biases stay float, without Q/DQ."""
     places = [n for n in graph.of_type("Conv", "ConvTranspose", "Gemm") if len(n.input) > 2 and n.input[2]]
     return len(places), [
         n.name for n in places if n.input[2] not in graph.constants or graph.constants[n.input[2]].dtype != np.float32
@@ -98,7 +92,6 @@ def _float_bias(graph: _Graph) -> Finding:
 
 
 def _skip_only(graph: _Graph) -> Finding:
-    """An addition behind a convolution has Q/DQ on its skip input only, so that it fuses into the convolution."""
     places, wrong = 0, []
     for node in graph.of_type("Add"):
         quantised = [graph.made_by(name, "DequantizeLinear") for name in node.input]
@@ -112,7 +105,6 @@ def _skip_only(graph: _Graph) -> Finding:
 
 
 def _no_pair_before_activation(graph: _Graph) -> Finding:
-    """No Q/DQ between a convolution and the activation that fuses into it."""
     places = graph.of_type("Relu", "Clip")
     return len(places), [
         n.name
@@ -123,30 +115,28 @@ def _no_pair_before_activation(graph: _Graph) -> Finding:
 
 
 def _norms_folded(graph: _Graph) -> Finding:
-    """Batch norms are folded before Q/DQ are placed."""
     norms = graph.of_type("BatchNormalization")
     return len(graph.of_type(*_WEIGHTED)), [n.name for n in norms if graph.made_by(n.input[0], *_WEIGHTED)]
 
 
-RULES: tuple[Callable[[_Graph], Finding], ...] = (
-    _zero_points,
-    _signed,
-    _per_tensor_activations,
-    _weight_axis,
-    _inputs_quantised,
-    _float_bias,
-    _skip_only,
-    _no_pair_before_activation,
-    _norms_folded,
-)
+RULES: Mapping[str, Callable[[_Graph], Finding]] = {
+    "Every zero point is 0": _zero_points,
+    "Codes are int8": _signed,
+    "Activations have one scale": _per_tensor_activations,
+    "Weights have one scale per output channel, on axis 0": _weight_axis,
+    "Input and weight of every convolution and matrix product come from DequantizeLinear": _inputs_quantised,
+    "Biases stay float, without Q/DQ": _float_bias,
+    "An addition behind a convolution has Q/DQ on its skip input only": _skip_only,
+    "No Q/DQ between a convolution and the activation that fuses into it": _no_pair_before_activation,
+    "Batch norms are folded before Q/DQ are placed": _norms_folded,
+}
 
 
 def check_conformance(proto: onnx.ModelProto) -> tuple[ConformanceRow, ...]:
     """One row per rule: how many places were checked, and which break it."""
     graph = _Graph.of(proto)
     rows = []
-    for rule in RULES:
-        checked, wrong = rule(graph)
-        assert rule.__doc__ is not None
-        rows.append(ConformanceRow(rule=rule.__doc__, passed=not wrong, checked=checked, detail=", ".join(wrong)))
+    for rule, check in RULES.items():
+        checked, wrong = check(graph)
+        rows.append(ConformanceRow(rule=rule, passed=not wrong, checked=checked, detail=", ".join(wrong)))
     return tuple(rows)

@@ -36,4 +36,10 @@ def trtexec_command(row: ArtifactRow) -> list[str]:
     so a float model gets `--fp16` alone. The flags exist in TensorRT 8.x to 10.x.
     """
     precision = ["--int8", "--fp16"] if row.precision == "int8" else ["--fp16"]
-    return ["trtexec", f"--onnx={row.path}", f"--saveEngine={ENGINE_NAME}", *precision, "--timingCacheFile=timing.cache"]
+    return [
+        "trtexec",
+        f"--onnx={row.path}",
+        f"--saveEngine={ENGINE_NAME}",
+        *precision,
+        "--timingCacheFile=timing.cache",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def convert(module: fx.GraphModule, model: Model, batch: int, *, integer: bool) 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         try:
-            with _quiet(Path(folder) / "log"):
+            with quiet():
                 quantised = {"quant_config": _static_quantisation()} if integer else {}
                 litert.convert(wrapped, tuple(examples), **quantised).export(str(path))
         except Exception as err:  # the converter raises many kinds; all mean that an operator is not expressible
@@ -53,7 +54,7 @@ def convert(module: fx.GraphModule, model: Model, batch: int, *, integer: bool) 
 
 def _import() -> Any:
     try:
-        with tempfile.TemporaryDirectory() as folder, _quiet(Path(folder) / "log"):
+        with quiet():
             import litert_torch
     except ImportError as err:
         raise MissingExtraError(
@@ -71,12 +72,14 @@ def _static_quantisation() -> Any:
 
 
 @contextlib.contextmanager
-def _quiet(log: Path) -> Iterator[None]:
-    """The converter and its C++ parts report progress on both streams; a user can act on none of it."""
+def quiet() -> Iterator[None]:
+    """The converter, the delegate and their C++ parts report progress on both streams; a user can act on none of it."""
     with contextlib.ExitStack() as stack:
-        sink = stack.enter_context(log.open("w"))
+        sink = stack.enter_context(tempfile.TemporaryFile("w"))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        sys.stdout.flush()
+        sys.stderr.flush()
         for stream in (1, 2):
             copy = os.dup(stream)
             os.dup2(sink.fileno(), stream)

@@ -26,16 +26,16 @@ class Graph:
         """Builtin code of an operator."""
         return int(self.model.operatorCodes[op.opcodeIndex].builtinCode)
 
-    def maker(self, tensor: int) -> Any | None:
-        """The operator that writes a tensor."""
+    def maker(self, tensor: int) -> Any:
+        """The operator that writes a tensor; None for inputs and constants."""
         return next((op for op in self.sub.operators if tensor in op.outputs), None)
 
     def readers(self, tensor: int) -> list[Any]:
         """The operators that read a tensor."""
         return [op for op in self.sub.operators if tensor in op.inputs]
 
-    def only_reader(self, op: Any) -> Any | None:
-        """The one operator that reads the output of `op`, if it is the only use of it."""
+    def only_reader(self, op: Any) -> Any:
+        """The one operator that reads the output of `op`, if that is its only use; else None."""
         readers = self.readers(op.outputs[0])
         return readers[0] if len(readers) == 1 and op.outputs[0] not in self.sub.outputs else None
 
@@ -99,9 +99,9 @@ def cancel_layout_changes(graph: Graph) -> int:
         graph.sub.operators.remove(op)
         done += 1
     for op in list(graph.sub.operators):
-        if _is_layout_change(graph, op, _NHWC_TO_NCHW) and not graph.readers(op.outputs[0]):
-            if op.outputs[0] not in graph.sub.outputs:
-                graph.sub.operators.remove(op)
+        dead = not graph.readers(op.outputs[0]) and op.outputs[0] not in graph.sub.outputs
+        if dead and _is_layout_change(graph, op, _NHWC_TO_NCHW):
+            graph.sub.operators.remove(op)
     return done
 
 
