@@ -67,7 +67,7 @@ def _print(report: VerifyReport, *, parity: bool) -> None:
                 check.artifact,
                 check.runtime,
                 check.samples,
-                f"{check.max_abs_error:.3g}",
+                None if check.max_abs_error is None else f"{check.max_abs_error:.3g}",
                 check.max_code_error,
                 "passed" if check.passed else "FAILED",
             )

@@ -40,7 +40,12 @@ class _Metadata(Record):
 
 @dataclass(frozen=True)
 class Expected:
-    """What one artifact must answer: outputs as real numbers and, where it gives integer codes, the codes, by name."""
+    """What one artifact must answer, by the network's names of its outputs.
+
+    Attributes:
+        outputs: as real numbers, (samples, ...).
+        codes: the integer codes of the same, only of those outputs that the artifact itself gives as codes.
+    """
 
     outputs: Mapping[str, Array]
     tolerance: Tolerance

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from edgekit.report import values
-from edgekit.schema.manifest import ArtifactRow, GateRow, Manifest, ParityRow, SpeedRow, StepRow, Verdict
+from edgekit.schema.manifest import ArtifactRow, GateRow, Manifest, Measure, ParityRow, SpeedRow, StepRow, Verdict
 
 _VERDICTS: dict[Verdict, tuple[str, str]] = {
     "pass": ("PASS", "bold white on green"),
@@ -25,6 +25,7 @@ _STATES = {
     "not evaluated": ("not evaluated", "yellow"),
     "waived": ("waived", "yellow"),
 }
+_BOX = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")  # a rule under the heading, no verticals
 _SPEEDS = {"faster": "green", "slower": "red", "no significant change": "yellow"}
 
 
@@ -47,7 +48,7 @@ def print_summary(
         ("Artifacts", _artifacts(manifest)),
         ("Latency", _latency(manifest)),
         ("Gates", _gates(manifest.gates)),
-        (f"Not done: {len(manifest.skipped)}", _skipped(manifest)),
+        (f"Skipped: {len(manifest.skipped)}", _skipped(manifest)),
     ):
         console.print()
         console.print(Text(heading, style="bold cyan"))
@@ -61,10 +62,17 @@ def print_summary(
 
 def _table(*columns: tuple[str, str]) -> Table:
     """A plain table; each column is (heading, "l" or "r")."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 1))
+    table = Table(box=_BOX, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     for heading, side in columns:
-        table.add_column(heading, justify="right" if side == "r" else "left", overflow="fold")
+        table.add_column(
+            heading, justify="right" if side == "r" else "left", overflow="fold", no_wrap=heading == "file"
+        )
     return table
+
+
+def _add(table: Table, *cells: str | Text) -> None:
+    """A row whose cells are shown as they are: rich would read a bare string as markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
 
 
 def _steps(manifest: Manifest, rows: Sequence[StepRow]) -> Table | Text:
@@ -77,52 +85,43 @@ def _steps(manifest: Manifest, rows: Sequence[StepRow]) -> Table | Text:
         ("MACs", "r"),
         ("KB", "r"),
         (f"{metric} (selection)", "r"),
-        ("s", "r"),
+        ("seconds", "r"),
         ("", "l"),
     )
-    before = rows[0].before
-    if before is not None and rows[0].model == "model":
-        table.add_row("as loaded", *_measures(before.params, before.macs, before.size_bytes, before.metric), "", "")
+    first = next((row for row in rows if row.model == "model"), None)
     for row in rows:
+        if row is first and row.before is not None:
+            _add(table, Text("as loaded", style="dim"), *_measures(row.before), "", "")
         name = Text.assemble((f"{row.model}: " if row.model != "model" else "", "dim"), row.name)
-        after = row.after
         cached = Text("cached", style="cyan") if row.cached else Text("")
         seconds = values.seconds(row.seconds)
-        table.add_row(name, *_measures(after.params, after.macs, after.size_bytes, after.metric), seconds, cached)
+        _add(table, name, *_measures(row.after), seconds, cached)
     return table
 
 
-def _measures(params: int, macs: int, size_bytes: int, metric: float | None) -> tuple[str, str, str, str]:
-    return values.count(params), values.count(macs), values.kilobytes(size_bytes), values.share(metric)
+def _measures(of: Measure) -> tuple[str, str, str, str]:
+    return values.count(of.params), values.count(of.macs), values.kilobytes(of.size_bytes), values.share(of.metric)
 
 
 def _artifacts(manifest: Manifest) -> Table:
     metric = manifest.metrics.name
     table = _table(
-        ("file", "l"),
-        ("convention", "l"),
-        ("type", "l"),
-        ("KB", "r"),
-        (metric, "r"),
-        ("runtime", "l"),
-        ("parity", "l"),
-        ("in float", "l"),
+        ("file", "l"), ("KB", "r"), (f"{metric} (test)", "r"), ("runtime", "l"), ("parity", "l"), ("in float", "l")
     )
     for name, value in sorted(manifest.metrics.float.items()):
         label = "float network" if name == metric else f"float network, {name}"
-        table.add_row(Text(label, style="dim"), "", "fp32", "", values.share(value), "PyTorch", "", "")
+        _add(table, Text(label, style="dim"), "", values.share(value), "PyTorch", "", "")
     for row in manifest.artifacts:
         found = manifest.metrics.per_artifact.get(row.path, {})
         first = found.get(metric) or next(iter(found.values()), None)
         runtime = Text(first.runtime if first else values.UNKNOWN)
         if first and first.stand_in:
-            runtime.append(" stand-in", style="yellow")
+            runtime.append("\nstand-in runtime", style="yellow")
         if row.engine:
             runtime.append(f"\nengine: {row.engine}", style="yellow")
-        table.add_row(
-            row.path,
-            row.convention,
-            row.precision,
+        _add(
+            table,
+            Text(row.path).append(f"\n{row.format}, {row.convention}, {row.precision}", style="dim"),
             values.kilobytes(row.size_bytes),
             values.share(first.value if first else None),
             runtime,
@@ -153,38 +152,29 @@ def _in_float(row: ArtifactRow) -> Text:
     return Text(", ".join(f"{number} {op}" for op, number in sorted(counts.items())), style="yellow")
 
 
-def _latency(manifest: Manifest) -> Table | Text:
+def _latency(manifest: Manifest) -> RenderableType:
     if not manifest.profiles:
         return Text("not measured", style="yellow")
     table = _table(
-        ("file", "l"),
-        ("device", "l"),
-        ("runtime", "l"),
-        ("p50 ms", "r"),
-        ("p90", "r"),
-        ("p99", "r"),
-        ("state", "l"),
-        ("against float", "l"),
+        ("file", "l"), ("device", "l"), ("runtime", "l"), ("p50 ms", "r"), ("p90 ms", "r"), ("p99 ms", "r"), ("", "l")
     )
     for row in manifest.profiles:
         device = Text(row.device)
         if row.stand_in:
             device.append(" stand-in", style="yellow")
-        speeds = [speed for speed in manifest.speed if speed.artifact == row.artifact and speed.device == row.device]
         state = Text(values.profile_state(row), style="green" if row.valid else "red")
         times = (values.milliseconds(value) for value in (row.p50_ms, row.p90_ms, row.p99_ms))
-        table.add_row(row.artifact, device, row.runtime, *times, state, _speed(speeds))
-    return table
+        _add(table, row.artifact, device, row.runtime, *times, state)
+    return Group(table, *(_speed(row) for row in manifest.speed))
 
 
-def _speed(rows: Sequence[SpeedRow]) -> Text:
-    text = Text()
-    for row in rows:
-        if text:
-            text.append("\n")
-        text.append(row.verdict, style=_SPEEDS[row.verdict])
-        text.append(f" {row.speedup:.2f}x ({row.low:.2f}–{row.high:.2f}), MACs {row.macs_ratio:.2f}x")
-    return text
+def _speed(row: SpeedRow) -> Text:
+    where = f"{row.device} (stand-in)" if row.stand_in else row.device
+    return Text.assemble(
+        (row.verdict, _SPEEDS[row.verdict]),
+        f": {row.artifact} is {row.speedup:.2f} times as fast as {row.reference} on {where}, ",
+        f"95 % interval {row.low:.2f} to {row.high:.2f}, with {100 * row.macs_ratio:.0f} % of the MACs",
+    )
 
 
 def _gates(rows: Sequence[GateRow]) -> Table | Text:
@@ -196,7 +186,7 @@ def _gates(rows: Sequence[GateRow]) -> Table | Text:
         outcome = Text(word, style=style)
         if row.reason:
             outcome.append(f": {row.reason}", style="default")
-        table.add_row(row.name, row.subject or "float network", values.gate_value(row), row.bound, outcome)
+        _add(table, row.name, row.subject or "float network", values.gate_value(row), row.bound, outcome)
     return table
 
 
@@ -205,7 +195,7 @@ def _skipped(manifest: Manifest) -> Table | Text:
         return Text("nothing was skipped", style="green")
     table = _table(("what", "l"), ("where", "l"), ("reason", "l"))
     for row in manifest.skipped:
-        table.add_row(row.what, row.where, row.reason)
+        _add(table, row.what, row.where, row.reason)
     return table
 
 

@@ -94,6 +94,12 @@ def test_what_is_measured_does_not_enter_the_content_digest(tmp_path, draft_of):
     assert read_manifest(write_bundle(tmp_path, "a", other)).content_digest == manifest.content_digest
 
 
+def test_the_documentation_names_every_key_of_the_manifest():
+    text = (Path(__file__).parents[3] / "docs" / "bundle.md").read_text()
+    section = text[text.index("## The content digest") : text.index("## Builds that are equal")]
+    assert [key for key in Manifest.model_fields if f"`{key}`" not in section] == []
+
+
 def test_everything_deterministic_enters_the_content_digest(tmp_path, draft_of):
     base = draft_of()
     row = base.artifacts[0]
