@@ -1,0 +1,145 @@
+"""Structured pruning: whole channels go, and the layers become smaller dense layers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from edgekit.errors import PassError
+from edgekit.nets.count import count_macs
+from edgekit.nets.edits import Keep, apply_edits
+from edgekit.nets.model import Model
+from edgekit.passes.context import Context
+from edgekit.passes.groups import ChannelGroup, find_groups
+from edgekit.passes.importance import saliency, score_channels
+from edgekit.passes.recalibrate import recalibrate_norms
+from edgekit.passes.widths import Choice, MacsModel, Removed, achievable_widths
+from edgekit.schema.passes import PruneOptions
+
+logger = logging.getLogger(__name__)
+
+
+def prune(model: Model, options: PruneOptions, context: Context) -> Model:
+    """The model with fewer channels. Every new width is a multiple of `multiple_of`, or else the target's.
+
+    `macs_ratio` cuts, over all layers or with one ratio for each (`global_ranking`), until at most this share of
+    multiply-accumulates is left; `channel_ratio` cuts each group of channels by itself. Groups that cannot be cut, and
+    those that no allowed width is below, stay whole and are logged with the reason.
+
+    Raises:
+        PassError: not exactly one of the two ratios is set, the bound cannot be met, nothing can be cut, or the pruned
+            network does not run.
+
+    Source: groups, Fang et al., arXiv:2301.12900; scores, see `importance.py`.
+    """
+    if (options.macs_ratio is None) == (options.channel_ratio is None):
+        raise PassError(
+            what=f"macs_ratio is {options.macs_ratio} and channel_ratio is {options.channel_ratio}",
+            where="step prune",
+            fix="set exactly one of macs_ratio and channel_ratio",
+        )
+    multiple = options.multiple_of or int(context.target.channel_multiple.value)
+    choice = _choice(model, options, context, multiple)
+    removed = _choose(model, options, choice)
+    edits = keep_edits(model, choice.groups, removed)
+    if not edits:
+        raise PassError(
+            what=f"no layer can lose channels with widths that are multiples of {multiple}",
+            where="step prune",
+            fix="lower multiple_of or min_keep_ratio, raise channel_ratio, or drop the step",
+        )
+    network = apply_edits(model.network, edits)
+    pruned = model.with_(network, "prune", edits)
+    _check_outputs(model, pruned)
+    if options.recalibrate_norms:
+        recalibrate_norms(network, context.splits.calibration)
+    for group in choice.groups:
+        logger.info("prune: %s %d -> %d channels", group.root, group.width, group.width - len(removed[group.root]))
+    logger.info("prune: %d of %d multiply-accumulates left", count_macs(pruned), count_macs(model))
+    return pruned
+
+
+def _choice(model: Model, options: PruneOptions, context: Context, multiple: int) -> Choice:
+    found = find_groups(model, options.keep)
+    left = dict(found.left)
+    saliencies = saliency(model.network, options.importance, context.splits.calibration)
+    groups: list[ChannelGroup] = []
+    scores: dict[str, Tensor] = {}
+    widths: dict[str, list[int]] = {}
+    for group in found.groups:
+        allowed = achievable_widths(group.width, multiple, options.min_keep_ratio)
+        score = score_channels(group, saliencies)
+        if score is None:
+            left[group.root] = f"importance {options.importance} says nothing of it"
+        elif len(allowed) == 1:
+            left[group.root] = (
+                f"no multiple of {multiple} below its {group.width} channels keeps {options.min_keep_ratio:g} of them"
+            )
+        else:
+            groups.append(group)
+            scores[group.root], widths[group.root] = score, allowed
+    for root, reason in left.items():
+        logger.info("prune: %s stays whole: %s", root, reason)
+    return Choice(groups, scores, widths)
+
+
+def _choose(model: Model, options: PruneOptions, choice: Choice) -> Removed:
+    if options.channel_ratio is not None:
+        return choice.remove_ratio(options.channel_ratio)
+    assert options.macs_ratio is not None
+    macs = MacsModel.of(model)
+    whole = macs.total(choice.groups, {})
+    bound = int(options.macs_ratio * whole)
+    search = choice.remove_globally if options.global_ranking else choice.remove_evenly
+    removed = search(lambda trial: macs.total(choice.groups, trial), bound) if choice.groups else {}
+    least = macs.total(choice.groups, removed)
+    if least > bound:
+        raise PassError(
+            what=f"macs_ratio {options.macs_ratio:g} cannot be reached: at least {least / whole:.3f} of the MACs stay",
+            where="step prune",
+            fix="raise macs_ratio, or lower min_keep_ratio or multiple_of; the log names what stays whole",
+        )
+    return removed
+
+
+def keep_edits(model: Model, groups: Sequence[ChannelGroup], removed: Mapping[str, Sequence[int]]) -> list[Keep]:
+    """One edit for each side of each layer that loses channels, with indices of the given model's layers."""
+    cut: dict[tuple[str, str], set[int]] = {}
+    for group in groups:
+        for member in group.members:
+            for channel in removed[group.root]:
+                cut.setdefault((member.layer, member.side), set()).update(member.channels[channel])
+    edits = []
+    for name, layer in model.network.named_modules():
+        for side, axis in (("out", 0), ("in", 1)):
+            gone = cut.get((name, side))
+            if gone:
+                tensor = next(iter(layer.state_dict().values()))
+                kept = tuple(index for index in range(tensor.shape[axis]) if index not in gone)
+                edits.append(Keep.model_validate({"layer": name, "side": side, "indices": kept}))
+    return edits
+
+
+def _check_outputs(model: Model, pruned: Model) -> None:
+    """Shapes written into a network's code are found by running it."""
+    for batch in (1, 2):
+        inputs = model.example(batch)
+        try:
+            with torch.no_grad():
+                before, after = (pytree.tree_leaves(m.network(*inputs)) for m in (model, pruned))
+        except Exception as err:  # the network is the user's code
+            raise PassError(
+                what=f"the pruned network does not run at batch {batch}: {err}",
+                where="step prune",
+                fix="write shapes in forward() as -1 or from tensors, or name the layers before them in keep",
+            ) from err
+        if [tensor.shape for tensor in before] != [tensor.shape for tensor in after]:
+            raise PassError(
+                what=f"outputs became {[tuple(t.shape) for t in after]}, from {[tuple(t.shape) for t in before]}",
+                where="step prune",
+                fix="name the layers that make the outputs in keep",
+            )
