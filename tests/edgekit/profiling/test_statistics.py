@@ -117,9 +117,12 @@ def test_reasons_add_up_in_one_order():
     assert found == (False, ("throttled", "drifted", "noisy", "too few samples", "stand-in"))
 
 
-def test_a_drift_within_the_noise_of_the_blocks_is_none():
-    rough = np.concatenate([noise(300, 0.01) * level for level in (1.0, 1.06, 0.97, 1.05, 0.98, 1.04)])
-    assert "drifted" not in verdict(rough.tolist(), CALM, SETTINGS)[1]
+def test_a_difference_within_the_noise_of_the_blocks_is_no_drift():
+    """Two levels that come and go, a little more often low in the first third and high in the last."""
+    low, high = np.repeat([1.0] * 16 + [1.4] * 14, 10), np.repeat([1.0] * 14 + [1.4] * 16, 10)
+    samples = np.concatenate([low, low, high]) * noise(900, 0.01)
+    assert percentile(samples[-300:], 50) / percentile(samples[:300], 50) > 1.3
+    assert "drifted" not in verdict(samples.tolist(), CALM, SETTINGS)[1]
 
 
 def test_rare_outliers_are_not_noise_but_stay_in_the_summary():
