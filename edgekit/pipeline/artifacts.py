@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from edgekit.formats.table import FORMATS, Format, export
 from edgekit.nets.model import Model
+from edgekit.nets.saved import model_digest
 from edgekit.pipeline.evaluate import InferFunction, network_metric, run_artifact
 from edgekit.pipeline.keys import float_metric_key
 from edgekit.pipeline.parity import SAMPLES, Expected, expect, load_expected, save_expected
@@ -83,8 +84,12 @@ class Evaluated:
 
 
 def float_metric(stage: Stage, workshop: Workshop) -> NetworkMetric:
-    """A stage's metric on the test split, in PyTorch."""
-    key = float_metric_key(stage.key, workshop.plan.around)
+    """A stage's metric on the test split, in PyTorch.
+
+    Kept by what the network is, not by the step that made it: quantisation leaves the float network as it was.
+    """
+    network = replace(stage.model, table=None, history=())
+    key = float_metric_key(model_digest(network), workshop.plan.around)
     folder = workshop.store.find(key.key)
     if folder is None:
         with workshop.reporter.task("testing the float network"):

@@ -147,10 +147,10 @@ def pass_key(
     )
 
 
-def float_metric_key(source: str, around: Surroundings) -> Keyed:
-    """Key of a network's metric on the test split, in PyTorch."""
+def float_metric_key(network: str, around: Surroundings) -> Keyed:
+    """Key of a network's metric on the test split, in PyTorch; `network` is its digest."""
     code = follow_modules(["edgekit.pipeline.evaluate"])
-    return keyed({"pass": "evaluate", "input": source, "data": around.data, "metric": around.metric, **code.parts()})
+    return keyed({"pass": "evaluate", "network": network, "data": around.data, "metric": around.metric, **code.parts()})
 
 
 def export_key(variant: Variant, source: str, options: Export, around: Surroundings) -> Keyed:

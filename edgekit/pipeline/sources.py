@@ -19,7 +19,8 @@ from pathlib import Path
 import edgekit
 from edgekit.store.digests import json_sha256
 
-# Records and messages: what they hold is in a key by value, so their source is not.
+# Records and messages: what they hold is in a key by value, so their source is not. The package itself only offers
+# names for Python, and would lead to everything.
 _NO_BEHAVIOUR = ("edgekit.schema", "edgekit.errors")
 _DISTRIBUTIONS = {
     "PIL": "pillow",
@@ -53,7 +54,7 @@ def follow_modules(modules: Iterable[str]) -> Sources:
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in digests or name.startswith(_NO_BEHAVIOUR):
+        if name in digests or name == "edgekit" or name.startswith(_NO_BEHAVIOUR):
             continue
         path = find_source(name)
         if path is None:
@@ -85,6 +86,7 @@ def module_of(reference: str) -> str:
     return reference.partition(":")[0]
 
 
+@cache
 def library_version(distribution: str) -> str | None:
     """Installed version of a distribution, or None."""
     try:
@@ -93,7 +95,6 @@ def library_version(distribution: str) -> str | None:
         return None
 
 
-@cache
 def find_source(module: str) -> Path | None:
     """The file that holds `module`, without importing it or its packages; None where there is no such source."""
     parts = module.split(".")
@@ -137,9 +138,14 @@ def _library(name: str) -> tuple[str, str] | None:
     return (distribution, version) if version else None
 
 
-@cache
 def _read(path: Path, name: str) -> tuple[str, tuple[str, ...]]:
     """Digest of a file's meaning, and the modules that it imports anywhere."""
+    status = path.stat()
+    return _parse(path, name, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _parse(path: Path, name: str, _mtime_ns: int, _size: int) -> tuple[str, tuple[str, ...]]:
     try:
         tree = ast.parse(path.read_bytes())
     except SyntaxError:  # importing it will say so with the line; here it is only bytes

@@ -1,0 +1,52 @@
+import pytest
+
+from edgekit.errors import SchemaError
+from edgekit.pipeline.choose import choose_variants, is_stand_in
+from edgekit.schema.load import load_target
+from edgekit.schema.recipe import Export
+
+JETSON = load_target("jetson").target
+X86 = load_target("cpu-x86-64").target
+
+
+def named(variants):
+    return [(v.format, v.stem, v.precision, v.ships) for v in variants]
+
+
+def test_every_format_of_the_target_in_its_order_and_tensorrt_never_takes_the_plain_name():
+    assert named(choose_variants(JETSON, Export(), quantised=True)) == [
+        ("tensorrt", "model.tensorrt", "int8", True),
+        ("onnx", "model", "int8", True),
+        ("tflite", "model", "int8", True),
+    ]
+
+
+def test_a_second_convention_of_a_format_has_it_in_its_name():
+    rows = (X86.formats[0], X86.formats[0].model_copy(update={"convention": "onnxruntime-x86"}))
+    target = X86.model_copy(update={"formats": rows})
+    assert [v.stem for v in choose_variants(target, Export(), quantised=True)] == ["model", "model.onnxruntime-x86"]
+
+
+def test_float_versions_to_compare_with_are_not_shipped_and_there_is_none_of_a_stand_in():
+    variants = choose_variants(JETSON, Export(), quantised=True, compare=True)
+    assert named(variants)[3:] == [("onnx", "model.float", "fp32", False), ("tflite", "model.float", "fp32", False)]
+
+
+def test_a_float_model_is_exported_in_float_and_compared_with_nothing():
+    assert named(choose_variants(X86, Export(formats=("onnx",)), quantised=False, compare=True)) == [
+        ("onnx", "model", "fp32", True)
+    ]
+
+
+def test_a_format_that_the_target_does_not_run_is_refused():
+    with pytest.raises(SchemaError) as caught:
+        choose_variants(X86, Export(formats=("tensorrt",)), quantised=True)
+    assert caught.value.where == "recipe: export.formats"
+    assert "onnx, tflite" in caught.value.fix
+
+
+def test_a_device_stands_in_for_every_target_but_its_own():
+    assert not is_stand_in("cpu-x86-64", None, X86)
+    assert not is_stand_in("x86", None, X86)
+    assert is_stand_in("cpu-x86-64", None, JETSON)
+    assert is_stand_in("jetson-orin-nano", "jetson-orin-nano", JETSON)

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+from edgekit.pipeline import keys
+from edgekit.pipeline.keys import Surroundings, data_files, data_parts, model_key, path_digest, target_facts
+from edgekit.schema.load import load_calibration, load_target
+from edgekit.schema.passes import PruneOptions, QuantizeOptions
+from edgekit.schema.recipe import Checkpoint, ModelSource
+from edgekit.schema.tensors import InputSpec
+
+AROUND = Surroundings({}, {}, load_target("jetson").target)
+
+
+def source(checkpoint: Checkpoint | None = None, **arguments: object) -> ModelSource:
+    return ModelSource(
+        factory="own_code:network",
+        arguments=arguments,
+        checkpoint=checkpoint,
+        inputs=(InputSpec(name="image", shape=(1, 1, 4, 4)),),
+    )
+
+
+def key(*args: object) -> str:
+    return model_key(*args, AROUND).key  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_counts_by_content_not_by_where_it_lies(workplace):
+    (workplace / "a").mkdir()
+    (workplace / "w.npz").write_bytes(b"one")
+    (workplace / "a" / "v.npz").write_bytes(b"one")
+    first = key(source(Checkpoint(path="w.npz")), 0)
+    assert key(source(Checkpoint(path="a/v.npz")), 0) == first
+    (workplace / "w.npz").write_bytes(b"two")
+    assert key(source(Checkpoint(path="w.npz")), 0) != first
+
+
+def test_seed_and_arguments_and_checkpoint_options_count(workplace):
+    (workplace / "w.npz").write_bytes(b"one")
+    found = {
+        key(source(), 0),
+        key(source(), 1),
+        key(source(width=8), 0),
+        key(source(Checkpoint(path="w.npz")), 0),
+        key(source(Checkpoint(path="w.npz", strip_prefix="module.")), 0),
+    }
+    assert len(found) == 5
+
+
+def test_files_of_a_data_set_count_by_content(tmp_path):
+    (tmp_path / "x.npz").write_bytes(b"1")
+    arguments = {"folder": str(tmp_path), "test": "x.npz", "stride": 3}
+    before = data_files(arguments)
+    assert list(before) == ["test"]
+    (tmp_path / "unrelated.npz").write_bytes(b"2")
+    assert data_files(arguments) == before
+    (tmp_path / "x.npz").write_bytes(b"3")
+    assert data_files(arguments) != before
+
+
+def test_a_folder_counts_as_a_whole_where_nothing_in_it_is_named(tmp_path):
+    (tmp_path / "x.npz").write_bytes(b"1")
+    before = data_files({"folder": str(tmp_path)})
+    (tmp_path / "y.npz").write_bytes(b"2")
+    assert data_files({"folder": str(tmp_path)}) != before
+
+
+def test_an_absent_file_has_a_digest_of_its_own():
+    assert path_digest(Path("nowhere.npz")) == "absent"
+
+
+def test_a_users_data_function_counts_by_its_source(workplace):
+    first = data_parts("own_code:samples", None)
+    assert first["function"] == "own_code:samples"
+    assert first["libraries"]["numpy"]  # type: ignore[index]
+    assert data_parts("digits", load_calibration("digits"))["files"] == {}
+
+
+def test_prune_reads_the_channel_multiple_of_the_target_unless_it_has_its_own():
+    jetson = load_target("jetson").target
+    assert target_facts(PruneOptions(), jetson) == {"channel_multiple": 16.0}
+    assert target_facts(PruneOptions(multiple_of=4), jetson) == {}
+    assert target_facts(QuantizeOptions(), jetson) == {}
+
+
+def test_a_key_holds_what_it_was_made_of():
+    one = keys.keyed({"pass": "x", "options": {"a": 1}})
+    assert one.parts["options"] == {"a": 1}
+    assert one.key != keys.keyed({"pass": "x", "options": {"a": 2}}).key

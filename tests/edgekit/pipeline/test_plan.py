@@ -1,0 +1,158 @@
+import pytest
+
+from edgekit.errors import DataError, PassError, SchemaError
+from edgekit.pipeline.request import BuildRequest, choose_recipe, find_device, plan_build
+from edgekit.store.steps import StepStore
+
+DIGITS = """
+name: digits-test
+model:
+  factory: edgekit.nets.repvgg:repvgg_digits
+  inputs: [{name: image, shape: [1, 1, 8, 8]}]
+data: digits
+"""
+TEACHER = """
+teacher:
+  model:
+    factory: edgekit.nets.repvgg:teacher_digits
+    inputs: [{name: image, shape: [1, 1, 8, 8]}]
+  steps: [train]
+"""
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = StepStore(tmp_path / "steps")
+
+    def make(text: str, target: str = "jetson", explain: bool = False, **request: object):
+        (tmp_path / "r.yaml").write_text(DIGITS + text)
+        return plan_build(BuildRequest("r.yaml", target, **request), store, explain=explain)  # type: ignore[arg-type]
+
+    make.store = store  # type: ignore[attr-defined]
+    return make
+
+
+def test_steps_stand_in_order_after_the_load_and_the_teacher_has_its_own(planned):
+    plan = planned(TEACHER + "steps: [train, {prune: {macs_ratio: 0.5}}, distill, reparam, quantize]")
+    assert [step.name for step in plan.steps] == ["load", "train", "prune", "distill", "reparam", "quantize"]
+    assert [step.name for step in plan.teacher] == ["load", "train"]
+    assert plan.steps[2].options.macs_ratio == 0.5
+    assert not any(step.cached for step in plan.steps)
+    assert plan.name == "digits-test-jetson-orin-nano"
+
+
+def test_the_float_reference_is_the_last_step_that_only_learned(planned):
+    assert planned("steps: [train, train, {prune: {macs_ratio: 0.5}}, train]").reference == 2
+    assert planned("steps: [quantize]").reference == 0
+    assert planned("steps: []").reference == 0
+
+
+@pytest.mark.parametrize("late", ["train", "{prune: {macs_ratio: 0.5}}", "reparam", "quantize"])
+def test_nothing_comes_after_quantize(planned, late):
+    with pytest.raises(PassError) as caught:
+        planned(f"steps: [reparam, quantize, {late}]")
+    assert caught.value.where == "r.yaml: steps.2"
+    assert "before step 1" in caught.value.fix
+
+
+def test_a_teacher_is_not_quantised(planned):
+    with pytest.raises(PassError) as caught:
+        planned(TEACHER.replace("[train]", "[train, quantize]") + "steps: [distill]")
+    assert caught.value.where == "r.yaml: teacher.steps.1"
+
+
+def test_distilling_from_nothing_is_refused_before_anything_runs(planned):
+    with pytest.raises(PassError) as caught:
+        planned("steps: [train, distill]")
+    assert caught.value.where == "r.yaml: steps.1"
+    assert "teacher" in caught.value.fix
+
+
+def test_training_without_a_train_split_is_refused(planned, tmp_path):
+    (tmp_path / "calib").mkdir()
+    (tmp_path / "calib" / "mine.yaml").write_text(
+        "name: mine\nloader: digits\ncalibration: {part: train, count: 9}\ntest: {part: test}\n"
+    )
+    with pytest.raises(DataError) as caught:
+        planned("steps: [train]", settings=["data=mine"])
+    assert "'mine' has no train split" in caught.value.what
+
+
+def test_a_teacher_that_nothing_asks_for_is_not_planned(planned):
+    assert planned(TEACHER + "steps: [train]").teacher == ()
+
+
+def test_a_changed_option_changes_that_step_and_all_after_it(planned):
+    first = planned("steps: [train, reparam, quantize]")
+    second = planned("steps: [train, {reparam: {tolerance: 0.001}}, quantize]")
+    same = [a.key.key == b.key.key for a, b in zip(first.steps, second.steps, strict=True)]
+    assert same == [True, True, False, False]
+    assert first.artifacts[0].export.key != second.artifacts[0].export.key
+
+
+def test_a_teacher_that_learns_longer_changes_distill_but_not_what_is_before_it(planned):
+    first = planned(TEACHER + "steps: [train, distill]")
+    second = planned(TEACHER.replace("[train]", "[{train: {epochs: 3}}]") + "steps: [train, distill]")
+    assert [a.key.key == b.key.key for a, b in zip(first.steps, second.steps, strict=True)] == [True, True, False]
+
+
+def test_targets_share_steps_unless_one_reads_a_fact_of_theirs(planned):
+    text = "steps: [train, {prune: {macs_ratio: 0.5}}]"
+    jetson, x86 = planned(text), planned(text, target="cpu-x86-64")  # channel multiples 16 and 8
+    assert [a.key.key == b.key.key for a, b in zip(jetson.steps, x86.steps, strict=True)] == [True, True, False]
+
+
+def test_a_stored_step_is_found_and_one_that_is_not_is_explained(planned):
+    plan = planned("steps: [train]")
+    step = plan.steps[1]
+    assert planned("steps: [train]", explain=True).steps[1].why == ("nothing like it is stored",)
+    planned.store.put(step.key.key, lambda folder: (folder / "x").write_text("y") and None, step.key.parts)
+    again = planned("steps: [train]", explain=True)
+    assert [s.cached for s in again.steps] == [False, True]
+    changed = planned("steps: [{train: {epochs: 11}}]", explain=True)
+    assert not changed.steps[1].cached
+    assert changed.steps[1].why == ("options.epochs: 10 -> 11",)
+
+
+def test_only_a_named_device_asks_for_float_versions(planned):
+    text = "steps: [quantize]"
+    assert all(one.variant.ships for one in planned(text).artifacts)
+    assert not all(one.variant.ships for one in planned(text, device="local").artifacts)
+    assert all(one.variant.ships for one in planned(text, device="local", measure=False).artifacts)
+
+
+def test_a_recipe_may_not_loosen_a_gate_of_the_target_unless_it_is_allowed(planned):
+    text = "steps: [quantize]\ngates: {parity_code_error: {at_most: 3}}"
+    with pytest.raises(SchemaError):
+        planned(text)
+    allowed = planned(text, allow_override=True)
+    assert allowed.parity_codes == 3
+    assert planned("steps: [quantize]").parity_codes == 1
+
+
+def test_what_is_built_when_nothing_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert choose_recipe(None) == "quickstart"
+    assert choose_recipe("mine.yaml") == "mine.yaml"
+    (tmp_path / "edgekit.yaml").write_text("name: x\n")
+    assert choose_recipe(None) == "edgekit.yaml"
+
+
+def test_a_bare_model_is_merged_and_quantised_with_what_is_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = ["data=digits", "model.inputs=[{name: image, shape: [1, 1, 8, 8]}]"]
+    request = BuildRequest("edgekit.nets.repvgg:repvgg_digits", "jetson", settings=settings)
+    plan = plan_build(request, StepStore(tmp_path))
+    assert [step.name for step in plan.steps] == ["load", "reparam", "quantize"]
+    assert plan.recipe.recipe.name == "repvgg-digits"
+
+
+def test_an_unknown_device_is_named_with_the_nearest(tmp_path, monkeypatch):
+    from edgekit.errors import DeviceError
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DeviceError) as caught:
+        find_device("locl")
+    assert "did you mean 'local'?" in caught.value.fix
+    assert find_device("local").target == "cpu-x86-64"
