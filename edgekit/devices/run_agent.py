@@ -58,7 +58,10 @@ def run_agent(
         with tempfile.TemporaryDirectory(prefix="edgekit-") as here:
             return _carry_out(device, transport, folder, Path(here), job, files, results, timeout_s)
     finally:
-        transport.run(["rm", "-rf", str(folder)], timeout_s=_SHORT_S)
+        try:
+            transport.run(["rm", "-rf", str(folder)], timeout_s=_SHORT_S)
+        except DeviceError as err:  # a device that is gone has said why already
+            _log.warning("%s stays on device %s: %s", folder, device.name, err.what)
 
 
 def _carry_out(

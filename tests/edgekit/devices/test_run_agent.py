@@ -96,6 +96,20 @@ def test_a_timeout_leaves_nothing_on_the_board():
     assert board.files == {}
 
 
+def test_a_device_that_is_gone_is_reported_once_with_what_it_leaves(caplog: pytest.LogCaptureFixture):
+    class Gone(FakeBoard):
+        def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+            if argv[0] == "rm":
+                raise DeviceError("no route to host", "device bench", "plug it in")
+            return super().run(argv, timeout_s=timeout_s)
+
+    board = Gone(DeviceError("connection lost", "device bench", "plug it in"))
+    with pytest.raises(DeviceError) as caught:
+        run_agent(DEVICE, DESCRIBE, {}, {}, timeout_s=5, transport=board)
+    assert caught.value.what == "connection lost"
+    assert "/tmp/edgekit-1 stays on device bench: no route to host" in caplog.text
+
+
 def test_a_board_without_room_is_reported():
     class Full(FakeBoard):
         def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
