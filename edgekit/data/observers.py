@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -25,11 +26,14 @@ class RangeRecorder(fx.Interpreter):
         if name is not None and isinstance(value, Tensor) and value.is_floating_point():
             low, high = self.ranges.get(name, (0.0, 0.0))
             seen_low, seen_high = torch.aminmax(value)
-            self.ranges[name] = (min(low, float(seen_low)), max(high, float(seen_high)))
+            # numpy's minimum keeps a NaN, Python's min may drop it
+            self.ranges[name] = (float(np.minimum(low, seen_low.item())), float(np.maximum(high, seen_high.item())))
         return value
 
 
-def observe_ranges(module: fx.GraphModule, names: dict[str, str], batches: Iterable[tuple[Tensor, ...]]) -> dict[str, tuple[float, float]]:
+def observe_ranges(
+    module: fx.GraphModule, names: dict[str, str], batches: Iterable[tuple[Tensor, ...]]
+) -> dict[str, tuple[float, float]]:
     """Smallest and largest value, extended to hold 0, of every activation in `names` over all batches."""
     recorder = RangeRecorder(module, names)
     with torch.no_grad():

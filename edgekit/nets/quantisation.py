@@ -46,4 +46,3 @@ class QuantisationTable:
 
     edges: dict[str, EdgeRange]
     weights: dict[str, WeightCodes]
-    excluded: tuple[str, ...] = ()

@@ -58,7 +58,6 @@ class _SavedWeight(Record):
 class _SavedTable(Record):
     edges: dict[str, _SavedEdge]
     weights: dict[str, _SavedWeight]
-    excluded: tuple[str, ...] = Field(description="layers left in float")
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -102,7 +101,6 @@ def load_table(folder: Path) -> QuantisationTable:
             name: WeightCodes(tensors[f"{name}/codes"], tensors[f"{name}/scale"], weight.axis, weight.bits)
             for name, weight in saved.weights.items()
         },
-        excluded=saved.excluded,
     )
 
 
@@ -145,7 +143,6 @@ def _files(model: Model) -> list[tuple[str, bytes]]:
         saved = _SavedTable(
             edges={name: _SavedEdge(**asdict(edge)) for name, edge in model.table.edges.items()},
             weights={name: _SavedWeight(axis=codes.axis, bits=codes.bits) for name, codes in weights.items()},
-            excluded=model.table.excluded,
         )
         tensors = {f"{name}/codes": codes.codes for name, codes in weights.items()}
         tensors |= {f"{name}/scale": codes.scale for name, codes in weights.items()}

@@ -1,0 +1,1 @@
+"""Pure tensor functions: folding, merging, integer grids."""

@@ -38,7 +38,9 @@ def channel_scales(weight: Tensor, axis: int, qmax: int) -> Tensor:
     return (magnitude.double() / qmax).clamp_min(SMALLEST_SCALE).float()
 
 
-def encode(values: Tensor, scale: Tensor | float, zero_point: int, qmin: int, qmax: int, axis: int | None = None) -> Tensor:
+def encode(
+    values: Tensor, scale: Tensor | float, zero_point: int, qmin: int, qmax: int, axis: int | None = None
+) -> Tensor:
     """Integer codes of `values`, int32, rounded half to even and clipped to [qmin, qmax].
 
     Args:

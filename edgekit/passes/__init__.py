@@ -1,0 +1,1 @@
+"""Passes: a model in, a model out. `table.py` names them all."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgekit.data.samples import Splits
 from edgekit.data.metrics import Metric
+from edgekit.data.samples import Splits
 from edgekit.nets.model import Model
 from edgekit.schema.profile import Profile
 from edgekit.schema.target import Target
@@ -17,7 +17,8 @@ from edgekit.schema.target import Target
 class Progress(Protocol):
     """Told how far a pass is."""
 
-    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` units are finished."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from edgekit.data.observers import observe_ranges
@@ -44,7 +45,7 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
             )
         scale, zero_point = affine_grid(low, high, -128, 127)
         edges[name] = EdgeRange(low, high, scale, zero_point)
-    table = QuantisationTable(edges, _weights(trace(model), edges), tuple(options.exclude))
+    table = QuantisationTable(edges, _weights(trace(model), edges))
     logger.info("quantised %d activations and %d weights on %d samples", len(edges), len(table.weights), len(samples))
     return replace(model, history=(*model.history, "quantize"), table=table)
 
@@ -63,7 +64,7 @@ def _observe(model: Model, samples: Samples, context: Context) -> dict[str, tupl
         batches = ((samples.inputs[i : i + batch],) for i in range(start, stop, batch))
         for name, (low, high) in observe_ranges(program.module, names, batches).items():
             seen_low, seen_high = ranges.get(name, (0.0, 0.0))
-            ranges[name] = (min(low, seen_low), max(high, seen_high))
+            ranges[name] = (float(np.minimum(low, seen_low)), float(np.maximum(high, seen_high)))
         context.progress(stop, len(samples), "calibrating")
     return ranges
 

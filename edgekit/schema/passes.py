@@ -62,4 +62,3 @@ class QuantizeOptions(Options):
     weight_bits: Literal[8] = 8
     activation_bits: Literal[8] = 8
     samples: int | None = Field(None, ge=1, description="calibration samples used; none: the whole split")
-    exclude: tuple[str, ...] = Field((), description="layers left in float, by name; `*` matches any run of characters")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from torch import fx
 
@@ -52,7 +51,7 @@ def place(program: Program, table: QuantisationTable, convention: Convention) ->
     Raises:
         FormatError: the table lacks an edge that the convention needs: it was made for another network.
     """
-    integer, in_float = _sort_operators(program, table, convention)
+    integer, in_float = _sort_operators(program, convention)
     wanted = _wanted_edges(integer, convention)
     _through_movement(integer, wanted, convention)
     roots = _tie(integer, wanted, convention)
@@ -116,9 +115,7 @@ def _is_same_padding(node: fx.Node, pad: fx.Node, amounts: tuple[int, int, int, 
     return list(amounts) == wanted
 
 
-def _sort_operators(
-    program: Program, table: QuantisationTable, convention: Convention
-) -> tuple[list[fx.Node], list[InFloat]]:
+def _sort_operators(program: Program, convention: Convention) -> tuple[list[fx.Node], list[InFloat]]:
     integer: list[fx.Node] = []
     in_float: list[InFloat] = []
     inside_a_kernel: set[fx.Node] = set()
@@ -126,10 +123,7 @@ def _sort_operators(
         if node.op != "call_function" or node in inside_a_kernel:
             continue
         kind = kind_of(node)
-        layer = name.rsplit("/", 1)[0]
-        if any(fnmatchcase(layer, pattern) or fnmatchcase(name, pattern) for pattern in table.excluded):
-            in_float.append(InFloat(node=name, op=str(node.target), reason="excluded by the recipe"))
-        elif kind in ("conv", "linear") and not is_weight(node.args[1]):
+        if kind in ("conv", "linear") and not is_weight(node.args[1]):
             in_float.append(InFloat(node=name, op=str(node.target), reason="its weight is computed, not stored"))
         elif kind in convention.integer:
             integer.append(node)

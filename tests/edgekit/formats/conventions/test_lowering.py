@@ -1,0 +1,87 @@
+"""Q/DQ programs: their integers by hand, and what PyTorch computes with them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from edgekit.errors import FormatError
+from edgekit.formats.conventions.convention import CONVENTIONS
+from edgekit.formats.conventions.lowering import lower
+from edgekit.formats.conventions.witness import Witness
+from edgekit.nets.program import trace
+from tests import nets
+from tests.edgekit.formats.quantised import quantised
+
+
+@pytest.mark.parametrize("counted", nets.COUNTED)
+@pytest.mark.parametrize("name", sorted(CONVENTIONS))
+def test_quantised_program_stays_close_to_the_float_network(counted: nets.Counted, name: str) -> None:
+    model = quantised(counted)
+    (x,) = model.example(4, seed=3)
+    x = x.clamp(-2, 2)  # inside the calibrated range
+    real = model.network(x).detach()
+    lowered = lower(model, CONVENTIONS[name], 4)
+    error = (lowered.module(x) - real).abs().max()
+    assert 0 < error < 0.12 * real.abs().max()
+
+
+def test_witness_agrees_with_the_program_to_a_code() -> None:
+    model = quantised(nets.TINY_RESIDUAL)
+    lowered = lower(model, CONVENTIONS["litert"], 8)
+    (x,) = model.example(8, seed=5)
+    (exact,) = Witness(lowered.module)(x)
+    grid = lowered.outputs[0]
+    assert grid is not None
+    assert exact.dtype == torch.float32
+    assert (exact - lowered.module(x)).abs().max() <= grid.scale * 1.01
+
+
+def test_biases_are_codes_of_input_scale_times_weight_scale() -> None:
+    model = quantised(nets.TINY_CONV)
+    lowered = lower(model, CONVENTIONS["onnxruntime-arm"])
+    assert model.table is not None
+    codes = lowered.module.pointwise.bias_codes  # type: ignore[union-attr]
+    scale = model.table.edges["/relu_1"].scale * model.table.weights["pointwise.weight"].scale
+    expected = torch.round(model.network.pointwise.bias / scale).int()  # type: ignore[union-attr, operator]
+    assert codes.tolist() == expected.tolist()
+    assert codes.dtype == torch.int32
+
+
+def test_tensorrt_biases_stay_float() -> None:
+    model = quantised(nets.TINY_CONV)
+    lowered = lower(model, CONVENTIONS["tensorrt"])
+    assert not any(row.role == "bias" for row in lowered.tensors)
+    torch.testing.assert_close(lowered.module.pointwise.bias, model.network.pointwise.bias.detach())  # type: ignore[union-attr]
+
+
+def test_reduced_range_rounds_anew_into_seven_bits() -> None:
+    model = quantised(nets.TINY_CONV)
+    lowered = lower(model, CONVENTIONS["onnxruntime-x86"])
+    codes = lowered.module.conv.weight_codes  # type: ignore[union-attr]
+    assert int(codes.abs().max()) == 64
+    program = trace(model)
+    weight = program.module.conv.weight  # type: ignore[union-attr]
+    scale = lowered.module.conv.weight_scale.reshape(-1, 1, 1, 1)  # type: ignore[union-attr, operator]
+    assert ((codes * scale) - weight).abs().max() <= scale.max() / 2 * 1.001
+
+
+def test_two_u8_s8_products_fit_in_16_bits_under_reduced_range() -> None:
+    convention = CONVENTIONS["onnxruntime-x86"]
+    assert 2 * convention.qmax * convention.weight_max <= 2**15 - 1
+    assert 2 * CONVENTIONS["onnxruntime-x86-vnni"].qmax * 127 > 2**15 - 1
+
+
+def test_a_model_without_a_table_is_refused() -> None:
+    with pytest.raises(FormatError) as caught:
+        lower(nets.model(nets.TINY_CONV), CONVENTIONS["litert"])
+    assert "quantize" in caught.value.fix
+
+
+def test_a_table_without_a_weight_is_refused() -> None:
+    model = quantised(nets.TINY_CONV)
+    assert model.table is not None
+    table = replace(model.table, weights={})
+    with pytest.raises(FormatError) as caught:
+        lower(replace(model, table=table), CONVENTIONS["litert"])
+    assert "no weight" in caught.value.what

@@ -1,0 +1,41 @@
+"""Quantised tiny networks, shared by the tests of formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from edgekit.data.metrics import top1
+from edgekit.data.samples import Samples, Splits
+from edgekit.errors import PassError
+from edgekit.nets.model import Model
+from edgekit.passes.context import Context
+from edgekit.passes.quantize import quantize
+from edgekit.schema.load import load_target
+from edgekit.schema.passes import QuantizeOptions
+from tests import nets
+
+
+def context(model: Model, samples: int = 40) -> Context:
+    (inputs,) = model.example(samples, seed=3)
+    labels = torch.zeros(samples, dtype=torch.int64)
+
+    def no_teacher() -> Model:
+        raise PassError("no teacher", "test", "none needed")
+
+    return Context(
+        target=load_target("cpu-x86-64").target,
+        splits=Splits(None, Samples(inputs, labels), None, "digest"),
+        metric=top1,
+        teacher=no_teacher,
+        measure=lambda model: None,
+        seed=0,
+        progress=lambda done, total, note="": None,
+        folder=Path(),
+    )
+
+
+def quantised(counted: nets.Counted, **options: object) -> Model:
+    model = nets.model(counted)
+    return quantize(model, QuantizeOptions(**options), context(model))  # type: ignore[arg-type]

@@ -1,0 +1,92 @@
+"""The quantisation table against codes worked out here, and what the pass leaves alone."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from edgekit.data.samples import Samples, Splits
+from edgekit.errors import PassError
+from edgekit.nets.program import tensor_of, trace
+from edgekit.passes.quantize import BIAS_MAX, quantize
+from edgekit.schema.passes import QuantizeOptions
+from tests import nets
+from tests.edgekit.formats.quantised import context, quantised
+
+
+def test_codes_are_the_folded_weights_over_their_scales() -> None:
+    model = quantised(nets.TINY_CONV)
+    assert model.table is not None
+    program = trace(model)
+    folded = next(n for n in program.module.graph.nodes if n.target == "conv.weight")
+    weight = tensor_of(program.module, folded)
+    stored = model.table.weights["conv.weight"]
+    assert stored.codes.dtype == torch.int8
+    for channel in range(4):
+        scale = weight[channel].abs().max().item() / 127
+        assert stored.scale[channel].item() == pytest.approx(scale, rel=1e-6)
+        expected = torch.round(weight[channel] / stored.scale[channel])
+        assert stored.codes[channel].float().equal(expected)
+
+
+def test_every_activation_has_a_range_that_its_samples_reach() -> None:
+    model = nets.model(nets.TINY_CONV)
+    surroundings = context(model, samples=35)  # a full batch and a remainder
+    table = quantize(model, QuantizeOptions(), surroundings).table
+    assert table is not None
+    inputs = surroundings.splits.calibration.inputs
+    assert table.edges["input:image"].high == pytest.approx(float(inputs.max()))
+    assert table.edges["input:image"].low == pytest.approx(float(inputs.min()))
+    outputs = model.network(inputs).detach()
+    assert table.edges["linear/linear"].high == pytest.approx(max(0.0, float(outputs.max())), rel=1e-4)
+
+
+def test_samples_limits_what_is_seen() -> None:
+    model = nets.model(nets.TINY_CONV)
+    surroundings = context(model)
+    table = quantize(model, QuantizeOptions(samples=3), surroundings).table
+    assert table is not None
+    assert table.edges["input:image"].high == float(surroundings.splits.calibration.inputs[:3].max())
+
+
+def test_a_channel_with_a_large_bias_keeps_it_within_int32() -> None:
+    model = nets.model(nets.TINY_CONV)
+    with torch.no_grad():
+        model.network.pointwise.weight[0] = 1e-9  # type: ignore[union-attr, index, operator]
+        model.network.pointwise.bias[0] = 50.0  # type: ignore[union-attr, index, operator]
+    table = quantize(model, QuantizeOptions(), context(model)).table
+    assert table is not None
+    source = table.edges["/relu_1"]
+    codes = 50.0 / (source.scale * table.weights["pointwise.weight"].scale[0].item())
+    assert codes <= BIAS_MAX * 1.001
+
+
+def test_the_float_network_is_left_as_it_was() -> None:
+    model = nets.model(nets.TINY_CONV)
+    before = copy.deepcopy(model.network.state_dict())
+    after = quantize(model, QuantizeOptions(), context(model))
+    assert model.table is None
+    assert after.history[-1] == "quantize"
+    for name, tensor in after.network.state_dict().items():
+        assert tensor.equal(before[name])
+
+
+def test_no_samples_is_an_error() -> None:
+    model = nets.model(nets.TINY_CONV)
+    empty = Samples(torch.zeros(0, 2, 8, 8), torch.zeros(0, dtype=torch.int64))
+    surroundings = context(model)
+    surroundings = replace(surroundings, splits=Splits(None, empty, None, ""))
+    with pytest.raises(PassError) as caught:
+        quantize(model, QuantizeOptions(), surroundings)
+    assert "empty" in caught.value.what
+
+
+def test_an_overflowing_network_is_refused_with_the_activation_named() -> None:
+    model = nets.model(nets.TINY_CONV)
+    with torch.no_grad():
+        model.network.linear.weight.fill_(1e38)  # type: ignore[union-attr, operator]
+        model.network.linear.weight.mul_(1e5)  # type: ignore[union-attr, operator]
+    with pytest.raises(PassError) as caught:
+        quantize(model, QuantizeOptions(), context(model))
+    assert "linear" in caught.value.what
