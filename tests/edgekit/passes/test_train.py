@@ -1,9 +1,12 @@
 import copy
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgekit.errors import PassError
@@ -233,3 +236,47 @@ def test_augmentation_is_for_pictures():
     with pytest.raises(PassError) as error:
         Augmentation.draw(2, ("flip",), 0, torch.Generator()).apply(torch.zeros(2, 5))
     assert error.value.where == "option augment"
+
+
+_TWO_PROCESSES = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+from edgekit.data.samples import Samples
+from edgekit.passes.loop import fit
+from edgekit.schema.passes import TrainOptions
+
+feeds, folder, processes = load_file(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+assert Accelerator().num_processes == processes
+torch.manual_seed(0)
+layers = torch.nn.Conv2d(1, 8, 3, 2, 1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(128, 4)
+network = torch.nn.Sequential(*layers)
+splits = SimpleNamespace(train=Samples(feeds["inputs"], feeds["labels"]), digest="")
+context = SimpleNamespace(splits=splits, seed=0, folder=folder, progress=lambda *told: None)
+options = TrainOptions(epochs=2, batch_size=16, augment=("flip", "shift"), shift_pixels=1, ema_decay=0.9)
+fit(network, options, lambda outputs, inputs, labels: F.cross_entropy(outputs, labels), context, "train")
+if Accelerator().is_main_process:
+    save_file(network.state_dict(), folder / "out")
+if torch.distributed.is_initialized():
+    torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_network_that_one_does(samples, tmp_path):
+    data = samples(85)  # five batches of 16, and one of 5 that the processes share as 3 and 2
+    save_file({"inputs": data.inputs, "labels": data.labels}, tmp_path / "feeds")
+    (tmp_path / "script.py").write_text(_TWO_PROCESSES)
+    trained = []
+    for processes in (1, 2):
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        given = [str(tmp_path / "script.py"), str(tmp_path / "feeds"), str(tmp_path / str(processes)), str(processes)]
+        environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+        subprocess.run([sys.executable, *launch, *given], env=environment, check=True, capture_output=True, timeout=300)
+        trained.append(load_file(tmp_path / str(processes) / "out"))
+    for name, tensor in trained[0].items():
+        torch.testing.assert_close(trained[1][name], tensor, rtol=1e-4, atol=1e-6)
