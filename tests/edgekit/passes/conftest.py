@@ -1,6 +1,6 @@
 """Surroundings for passes: a tiny target, samples made from a seed, and a context around them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,15 @@ def stripes(count: int, shape: tuple[int, ...] = (1, 8, 8), classes: int = 4, se
     inputs = torch.randn((count, *shape), generator=draw) * 0.5
     inputs[torch.arange(count), :, labels * (shape[1] // classes)] += 2
     return Samples(inputs, labels)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks this small wait for a second thread longer than it works."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
