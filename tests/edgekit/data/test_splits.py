@@ -138,7 +138,7 @@ def test_data_from_the_users_own_function(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
-        ("digits", (1144, 256, 163, 490)),
+        ("digits", (1244, 256, 138, 415)),
         ("cifar10", (14000, 512, 1000, 10000)),
         ("mnist", (19000, 512, 1000, 10000)),
         ("speech-commands", (0, 150, 50, 800)),
