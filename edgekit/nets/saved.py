@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn

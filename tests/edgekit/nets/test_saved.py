@@ -35,7 +35,6 @@ def table():
                 torch.arange(-36, 36, dtype=torch.int8).reshape(4, 2, 3, 3), torch.tensor([0.1, 0.2, 0.3, 0.7]), 0
             )
         },
-        excluded=("linear",),
     )
 
 
@@ -66,7 +65,6 @@ def test_the_table_comes_back_whole(tmp_path):
     loaded = load_model(tmp_path).table
     assert loaded is not None
     assert loaded.edges == table().edges
-    assert loaded.excluded == ("linear",)
     codes = loaded.weights["conv.weight"]
     assert torch.equal(codes.codes, table().weights["conv.weight"].codes)
     assert codes.codes.dtype == torch.int8
