@@ -10,13 +10,13 @@ from edgekit.errors import SchemaError
 from edgekit.schema.recipe import Export, FormatName
 from edgekit.schema.target import Target
 
-LocalRuntime = Literal["onnxruntime", "litert"]
+LocalRuntime = Literal["onnxruntime", "onnxruntime-unfused", "litert"]
 
 # What executes an artifact of each format on the machine that builds; for TensorRT only a stand-in can.
 LOCAL_RUNTIMES: Mapping[FormatName, LocalRuntime] = {
     "onnx": "onnxruntime",
     "tflite": "litert",
-    "tensorrt": "onnxruntime",
+    "tensorrt": "onnxruntime-unfused",
 }
 _SUFFIXES: Mapping[FormatName, str] = {"onnx": ".onnx", "tflite": ".tflite", "tensorrt": ".onnx"}
 

@@ -1,0 +1,128 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edgekit.errors import DeviceError
+from edgekit.pipeline.choose import choose_variants
+from edgekit.pipeline.measure import measure_on
+from edgekit.pipeline.progress import Silent
+from edgekit.profiling.statistics import summarise
+from edgekit.schema.device import Device
+from edgekit.schema.load import load_target
+from edgekit.schema.profile import Conditions, Profile
+from edgekit.schema.recipe import Export
+
+LOCAL = Device(name="bench", target="cpu-x86-64")
+P50_MS = {"model.onnx": 1.0, "model.float.onnx": 2.0, "model.tflite": 3.0, "model.float.tflite": 3.0}
+
+
+def exported(target_name: str):
+    target = load_target(target_name).target
+    variants = choose_variants(target, Export(), quantised=True, compare=True)
+    suffixes = {"onnx": ".onnx", "tflite": ".tflite", "tensorrt": ".onnx"}
+    return target, [
+        SimpleNamespace(
+            planned=SimpleNamespace(variant=variant),
+            row=SimpleNamespace(path=variant.stem + suffixes[variant.format], format=variant.format),
+            path=Path(variant.stem + suffixes[variant.format]),
+        )
+        for variant in variants
+    ]
+
+
+class Bench:
+    """Answers with exact times, and notes what it was asked."""
+
+    def __init__(self, broken: str = "") -> None:
+        self.asked: list[tuple[str, str, int, str | None]] = []
+        self.broken = broken
+
+    def one(self, device, path, row, runtime, settings, *, stand_in_for=None) -> Profile:
+        if path.name == self.broken:
+            raise DeviceError("no reply in 30 s", "device bench", "switch it on")
+        self.asked.append((path.name, runtime, settings.threads, stand_in_for))
+        samples = tuple([P50_MS[path.name]] * 1000)
+        return Profile(
+            artifact=path.name,
+            artifact_sha256="0" * 64,
+            device=device.name,
+            stand_in=stand_in_for is not None,
+            stand_in_for=stand_in_for,
+            runtime=runtime,
+            runtime_version="1",
+            agent_version="1",
+            settings=settings,
+            samples_ms=samples,
+            summary=summarise(samples),
+            conditions=Conditions(),
+            valid=stand_in_for is None,
+            measured_at="2026-01-01T00:00:00+00:00",
+        )
+
+    def several(self, device, artifacts, settings, *, stand_in_for=None):
+        return [self.one(device, p, r, runtime, settings, stand_in_for=stand_in_for) for p, r, runtime in artifacts]
+
+
+def measured(target_name: str, bench: Bench, device: Device = LOCAL):
+    target, files = exported(target_name)
+    return measure_on(device, target, files, 0.5, 1, Silent(), profile=bench.one, profile_interleaved=bench.several)  # type: ignore[arg-type]
+
+
+def test_every_artifact_is_measured_beside_its_own_float_version():
+    bench = Bench()
+    found = measured("cpu-x86-64", bench)
+    assert [name for name, *_ in bench.asked] == [
+        "model.float.onnx",
+        "model.onnx",
+        "model.float.tflite",
+        "model.tflite",
+    ]
+    assert [profile.artifact for profile in found.profiles] == ["model.onnx", "model.tflite"]
+    assert [profile.artifact for profile in found.references] == ["model.float.onnx", "model.float.tflite"]
+    onnx, tflite = found.speed
+    assert (onnx.speedup, onnx.verdict, onnx.macs_ratio, onnx.stand_in) == (2.0, "faster", 0.5, False)
+    assert (tflite.speedup, tflite.verdict) == (1.0, "no significant change")
+    assert not found.failed
+
+
+def test_a_device_of_another_target_is_a_stand_in_and_runs_what_it_has():
+    bench = Bench()
+    found = measured("raspberry-pi-zero-2w", bench)
+    assert all(stand_in == "raspberry-pi-zero-2w" for *_, stand_in in bench.asked)
+    assert {runtime for _, runtime, *_ in bench.asked} <= {"onnxruntime", "litert"}
+    assert all(profile.stand_in for profile in found.profiles)
+    assert all(row.stand_in for row in found.speed)
+
+
+def test_a_tensorrt_artifact_has_a_reason_and_fails_only_on_a_board_that_should_run_it():
+    on_x86 = measured("jetson", Bench())
+    on_jetson = measured("jetson", Bench(), Device(name="orin", target="jetson-orin-nano"))
+    assert [row.where for row in on_x86.skipped] == ["model.tensorrt.onnx on bench"]
+    assert "engine.json" in on_x86.skipped[0].reason
+    assert (on_x86.failed, on_jetson.failed) == (False, True)
+
+
+def test_one_artifact_that_fails_leaves_a_reason_and_the_others_are_measured():
+    found = measured("cpu-x86-64", Bench(broken="model.onnx"))
+    assert found.failed
+    assert [profile.artifact for profile in found.profiles] == ["model.tflite"]
+    assert found.skipped[0].reason == "no reply in 30 s; switch it on"
+
+
+def test_threads_are_the_targets():
+    bench = Bench()
+    target, _ = exported("raspberry-pi-5")
+    measured("raspberry-pi-5", bench)
+    assert {threads for _, _, threads, _ in bench.asked} == {target.threads}
+
+
+@pytest.mark.parametrize("name", ["cpu-x86-64", "jetson"])
+def test_notes_say_whether_it_stood_in(name):
+    lines = []
+    reporter = SimpleNamespace(task=Silent().task, note=lines.append)
+    target, files = exported(name)
+    bench = Bench()
+    measure_on(LOCAL, target, files, 0.5, 1, reporter, profile=bench.one, profile_interleaved=bench.several)  # type: ignore[arg-type]
+    assert ("stand-in for jetson-orin-nano" in lines[0]) == (name == "jetson")
+    assert "2.00x the float version's speed" in lines[0]
