@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgekit.schema.manifest import ArtifactRow
     from edgekit.schema.tensors import Layout
 
-_RUNTIMES = {"onnx": "onnxruntime", "tensorrt": "onnxruntime", "tflite": "litert"}
+_RUNTIMES = {"onnx": "onnxruntime", "tensorrt": "onnxruntime-unfused", "tflite": "litert"}
 
 
 @click.command()

@@ -16,6 +16,12 @@ def _onnxruntime() -> type[Runtime]:
     return OnnxRuntime
 
 
+def _unfused_onnxruntime() -> type[Runtime]:
+    from edgekit.agent.runtimes.onnxruntime import UnfusedOnnxRuntime
+
+    return UnfusedOnnxRuntime
+
+
 def _litert() -> type[Runtime]:
     from edgekit.agent.runtimes.litert import LiteRT
 
@@ -30,6 +36,7 @@ def _tflite_runtime() -> type[Runtime]:
 
 RUNTIMES: RuntimeTable = {
     "onnxruntime": _onnxruntime,
+    "onnxruntime-unfused": _unfused_onnxruntime,
     "litert": _litert,
     "tflite-runtime": _tflite_runtime,
 }

@@ -90,7 +90,7 @@ def test_an_unknown_runtime_is_answered_with_the_known_ones():
     with pytest.raises(AgentError) as caught:
         runtime_class("tensorflow")
     assert caught.value.fix == "runtimes: litert, onnxruntime, tflite-runtime"
-    assert set(RUNTIMES) == {"litert", "onnxruntime", "tflite-runtime"}
+    assert set(RUNTIMES) == {"litert", "onnxruntime", "onnxruntime-unfused", "tflite-runtime"}
 
 
 def test_describe_tells_the_machine(tmp_path: Path):

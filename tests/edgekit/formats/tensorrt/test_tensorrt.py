@@ -142,3 +142,15 @@ def test_a_float_engine_is_not_asked_for_int8(tmp_path: Path) -> None:
 def test_what_onnx_runtime_fuses_is_not_claimed_for_tensorrt(artifact: Artifact) -> None:
     assert artifact.row.fused == {}
     assert artifact.row.in_float == ()
+
+
+def test_the_stand_in_computes_the_program_as_it_is_written(artifact: Artifact) -> None:
+    from edgekit.agent.runtimes.onnxruntime import UnfusedOnnxRuntime
+
+    model = quantised(nets.TINY_RESIDUAL)
+    (samples,) = model.example(40, seed=3)
+    with UnfusedOnnxRuntime(artifact.path, threads=1) as runtime:
+        for x in samples:
+            given = runtime.infer({"image": x[None].numpy()})["output"]
+            # float32 sums instead of exact ones; no code flips on these samples
+            np.testing.assert_allclose(given, artifact.program(x[None])[0].numpy(), rtol=1e-5, atol=1e-5)
