@@ -19,9 +19,9 @@ from edgekit.schema.manifest import ArtifactRow, ParityRow
 
 SAMPLES = 16
 FLOAT_TOLERANCE_RATIO = 1e-5  # of the largest expected output: float32 sums in another order
-# Of the expected range. A runtime that sums or pools in another order rounds an inner value to the code beside it now and
-# then; an integer output hides that behind its own rounding, a float one shows it. TensorRT's convention in ONNX Runtime:
-# 0 with graph optimisation off, up to 1.3 % with it (quickstart, 16 samples).
+# Of the expected range. A runtime that sums or pools in another order rounds an inner value to the code beside it now
+# and then; an integer output hides that behind its own rounding, a float one shows it. TensorRT's convention in ONNX
+# Runtime: 0 with graph optimisation off, up to 1.3 % with it (quickstart, 16 samples).
 FLOAT_OUTPUT_RATIO = 0.02
 _KINDS = ("output", "scale")
 
