@@ -61,4 +61,7 @@ class QuantizeOptions(Options):
 
     weight_bits: Literal[8] = 8
     activation_bits: Literal[8] = 8
+    observer: Literal["mse", "min-max"] = Field(
+        "mse", description="range of an activation: all that was seen, or the part of it that loses least"
+    )
     samples: int | None = Field(None, ge=1, description="calibration samples used; none: the whole split")

@@ -1,28 +1,65 @@
-"""Ranges seen over batches, against the activations themselves."""
+"""Histograms of activations against numpy's, and ranges against the activations themselves."""
 
+import numpy as np
 import torch
 
-from edgekit.data.observers import observe_ranges
+from edgekit.data.observers import BINS_PER_SIDE, Histogram, observe
 from edgekit.nets.program import trace
 from tests import nets
 
 
+def _seen(batches: list[tuple[torch.Tensor, ...]], batch: int) -> dict[str, Histogram]:
+    program = trace(nets.model(nets.TINY_RESIDUAL), batch)
+    seen: dict[str, Histogram] = {}
+    observe(program.module, {n.name: name for n, name in program.names.items()}, batches, seen)
+    return seen
+
+
 def test_ranges_are_those_of_all_batches_together() -> None:
     model = nets.model(nets.TINY_RESIDUAL)
-    program = trace(model, 2)
     batches = [model.example(2, seed=seed) for seed in range(3)]
     batches[1] = (batches[1][0] * 40,)
-    ranges = observe_ranges(program.module, {n.name: name for n, name in program.names.items()}, batches)
+    seen = _seen(batches, 2)
     everything = torch.cat([x for (x,) in batches])
-    assert ranges["input:image"] == (float(everything.min()), float(everything.max()))
+    assert (seen["input:image"].low, seen["input:image"].high) == (float(everything.min()), float(everything.max()))
     stem = torch.cat([model.network.stem(x) for (x,) in batches]).detach()  # type: ignore[operator, union-attr]
-    assert ranges["stem/conv2d"] == (float(stem.min()), float(stem.max()))
-    assert ranges["/relu"][0] == 0.0
+    assert (seen["stem/conv2d"].low, seen["stem/conv2d"].high) == (float(stem.min()), float(stem.max()))
+    assert seen["/relu"].low == 0.0
 
 
 def test_a_range_always_holds_zero() -> None:
-    model = nets.model(nets.TINY_RESIDUAL)
-    program = trace(model, 1)
-    (x,) = model.example()
-    ranges = observe_ranges(program.module, {n.name: name for n, name in program.names.items()}, [(x.abs() + 1,)])
-    assert ranges["input:image"][0] == 0.0
+    (x,) = nets.model(nets.TINY_RESIDUAL).example()
+    assert _seen([(x.abs() + 1,)], 1)["input:image"].low == 0.0
+
+
+def test_counts_are_numpys_after_the_range_has_grown() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(1000, generator=generator) * spread for spread in (1.0, 7.0, 0.5, 90.0)]
+    histogram = Histogram()
+    for part in parts:
+        histogram.add(part)
+    span = histogram.width * BINS_PER_SIDE
+    values = torch.cat(parts).double().numpy()
+    assert histogram.counts.sum() == 4000
+    expected, _ = np.histogram(values, 2 * BINS_PER_SIDE, (-span, span))
+    assert np.abs(np.cumsum(expected) - np.cumsum(histogram.counts)).max() <= 2  # float32 bins put ties either way
+
+
+def test_memory_does_not_grow_with_samples() -> None:
+    histogram = Histogram()
+    for _ in range(50):
+        histogram.add(torch.randn(10))
+    assert histogram.counts.nbytes == 2 * BINS_PER_SIDE * 8
+
+
+def test_a_nan_is_not_lost() -> None:
+    histogram = Histogram()
+    histogram.add(torch.tensor([1.0, float("nan")]))
+    histogram.add(torch.tensor([2.0]))
+    assert not np.isfinite(histogram.high)
+
+
+def test_all_zeros_are_a_range() -> None:
+    histogram = Histogram()
+    histogram.add(torch.zeros(3))
+    assert (histogram.low, histogram.high, int(histogram.counts.sum())) == (0.0, 0.0, 0)

@@ -9,6 +9,7 @@ import torch
 from edgekit.data.samples import Samples, Splits
 from edgekit.errors import PassError
 from edgekit.nets.program import tensor_of, trace
+from edgekit.numerics.quantise import decode, encode
 from edgekit.passes.quantize import BIAS_MAX, quantize
 from edgekit.schema.passes import QuantizeOptions
 from tests import nets
@@ -33,7 +34,7 @@ def test_codes_are_the_folded_weights_over_their_scales() -> None:
 def test_every_activation_has_a_range_that_its_samples_reach() -> None:
     model = nets.model(nets.TINY_CONV)
     surroundings = context(model, samples=35)  # a full batch and a remainder
-    table = quantize(model, QuantizeOptions(), surroundings).table
+    table = quantize(model, QuantizeOptions(observer="min-max"), surroundings).table
     assert table is not None
     inputs = surroundings.splits.calibration.inputs
     assert table.edges["input:image"].high == pytest.approx(float(inputs.max()))
@@ -45,7 +46,7 @@ def test_every_activation_has_a_range_that_its_samples_reach() -> None:
 def test_samples_limits_what_is_seen() -> None:
     model = nets.model(nets.TINY_CONV)
     surroundings = context(model)
-    table = quantize(model, QuantizeOptions(samples=3), surroundings).table
+    table = quantize(model, QuantizeOptions(samples=3, observer="min-max"), surroundings).table
     assert table is not None
     assert table.edges["input:image"].high == float(surroundings.splits.calibration.inputs[:3].max())
 
@@ -90,3 +91,19 @@ def test_an_overflowing_network_is_refused_with_the_activation_named() -> None:
     with pytest.raises(PassError) as caught:
         quantize(model, QuantizeOptions(), context(model))
     assert "linear" in caught.value.what
+
+
+def test_the_mse_observer_loses_less_than_min_max_on_heavy_tails() -> None:
+    model = nets.model(nets.TINY_CONV)
+    surroundings = context(model, samples=64)
+    inputs = surroundings.splits.calibration.inputs**5
+    splits = replace(surroundings.splits, calibration=Samples(inputs, surroundings.splits.calibration.labels))
+    surroundings = replace(surroundings, splits=splits)
+    losses = {}
+    for observer in ("mse", "min-max"):
+        table = quantize(model, QuantizeOptions(observer=observer), surroundings).table  # type: ignore[arg-type]
+        assert table is not None
+        edge = table.edges["input:image"]
+        codes = encode(inputs, edge.scale, edge.zero_point, -128, 127)
+        losses[observer] = float((decode(codes, edge.scale, edge.zero_point) - inputs).square().mean())
+    assert losses["mse"] < 0.9 * losses["min-max"]
