@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit.agent.runtimes.table import RUNTIMES
 from edgekit.pipeline.choose import Variant
 from edgekit.pipeline.sources import follow_loader, follow_modules, module_of
 from edgekit.schema.base import Options
@@ -175,8 +176,8 @@ def artifact_run_key(variant: Variant, artifact: str, codes: int, around: Surrou
         artifact: key of the export.
         codes: that parity tolerates.
     """
-    runtime = f"edgekit.agent.runtimes.{variant.local_runtime}"
-    code = follow_modules(["edgekit.agent.main", runtime, "edgekit.profiling.jobs", "edgekit.pipeline.evaluate"])
+    runtime = follow_loader(RUNTIMES[variant.local_runtime])
+    code = follow_modules(["edgekit.agent.main", "edgekit.profiling.jobs", "edgekit.pipeline.evaluate"])
     return keyed(
         {
             "pass": f"run {variant.title}",
@@ -185,6 +186,7 @@ def artifact_run_key(variant: Variant, artifact: str, codes: int, around: Surrou
             "codes": codes,
             "data": around.data,
             "metric": around.metric,
+            "runtime": {"name": variant.local_runtime, **runtime.parts()},
             **code.parts(),
         }
     )

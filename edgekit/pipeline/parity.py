@@ -19,10 +19,7 @@ from edgekit.schema.manifest import ArtifactRow, ParityRow
 
 SAMPLES = 16
 FLOAT_TOLERANCE_RATIO = 1e-5  # of the largest expected output: float32 sums in another order
-# Of the expected range. A runtime that sums or pools in another order rounds an inner value to the code beside it now
-# and then; an integer output hides that behind its own rounding, a float one shows it. TensorRT's convention in ONNX
-# Runtime: 0 with graph optimisation off, up to 1.3 % with it (quickstart, 16 samples).
-FLOAT_OUTPUT_RATIO = 0.02
+_CODES = 255
 _KINDS = ("output", "scale")
 
 
@@ -103,8 +100,8 @@ def judge_parity(
     """Compare an artifact's outputs with its program's.
 
     Tolerated are `codes` codes of an output's own grid and half a code more, since both sides are floats that stand for
-    codes; `FLOAT_OUTPUT_RATIO` of the expected range where an integer network has a float output; and for a float
-    artifact `FLOAT_TOLERANCE_RATIO` of the largest value.
+    codes; the same of an 8-bit grid over the expected range where an integer network has a float output; and for a
+    float artifact `FLOAT_TOLERANCE_RATIO` of the largest value.
     """
     errors, tolerances, code_errors = [], [], []
     for tensor in row.outputs:
@@ -115,7 +112,7 @@ def judge_parity(
             code_errors.append(round(error / scale))
             tolerance = (codes + 0.5) * scale
         elif row.precision == "int8":
-            tolerance = FLOAT_OUTPUT_RATIO * float(np.ptp(reference))
+            tolerance = (codes + 0.5) * float(np.ptp(reference)) / _CODES
         else:
             tolerance = FLOAT_TOLERANCE_RATIO * float(np.abs(reference).max())
         errors.append(error)

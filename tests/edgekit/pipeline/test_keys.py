@@ -1,10 +1,11 @@
 from pathlib import Path
 
 from edgekit.pipeline import keys
+from edgekit.pipeline.choose import choose_variants
 from edgekit.pipeline.keys import Surroundings, data_files, data_parts, model_key, path_digest, target_facts
 from edgekit.schema.load import load_calibration, load_target
 from edgekit.schema.passes import PruneOptions, QuantizeOptions
-from edgekit.schema.recipe import Checkpoint, ModelSource
+from edgekit.schema.recipe import Checkpoint, Export, ModelSource
 from edgekit.schema.tensors import InputSpec
 
 AROUND = Surroundings({}, {}, load_target("jetson").target)
@@ -85,3 +86,15 @@ def test_a_key_holds_what_it_was_made_of():
     one = keys.keyed({"pass": "x", "options": {"a": 1}})
     assert one.parts["options"] == {"a": 1}
     assert one.key != keys.keyed({"pass": "x", "options": {"a": 2}}).key
+
+
+def test_what_runs_an_artifact_counts_with_its_version():
+    import onnxruntime
+
+    target = load_target("jetson").target
+    variants = {v.format: v for v in choose_variants(target, Export(), quantised=True)}
+    found = keys.artifact_run_key(variants["tensorrt"], "0" * 64, 1, AROUND)
+    runtime = found.parts["runtime"]
+    assert runtime["name"] == "onnxruntime-unfused"  # type: ignore[index]
+    assert runtime["libraries"]["onnxruntime"] == onnxruntime.__version__  # type: ignore[index]
+    assert found.key != keys.artifact_run_key(variants["tensorrt"], "0" * 64, 2, AROUND).key

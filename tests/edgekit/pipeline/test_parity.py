@@ -94,7 +94,7 @@ def test_float_is_held_to_a_ratio_of_the_largest_value():
 
 def test_a_float_output_of_an_integer_network_is_held_to_its_range():
     found = judged([[1.0, -2.0], [0.5, 4.0]], "int8", {})
-    assert found.tolerance == pytest.approx(0.02 * 6)
+    assert found.tolerance == pytest.approx(1.5 * 6 / 255)
     assert found.max_code_error is None
 
 
