@@ -202,7 +202,7 @@ def _tie(
 
     for node in integer:
         out = output_of(node, convention)
-        if kind_of(node) not in convention.shares_grid or out not in wanted:
+        if out not in wanted or not (kind_of(node) in convention.shares_grid or _selects(node)):
             continue
         first = None
         for source in activations(node):
@@ -212,6 +212,27 @@ def _tie(
         if first is not None:
             parent[root(out)] = first
     return {node: root(node) for node in wanted}
+
+
+def _selects(node: fx.Node) -> bool:
+    """Whether a convolution only picks input channels, as the fixed shortcut of a CIFAR ResNet does.
+
+    Its outputs are values of its input: on a grid of their own they would be rounded a second time for nothing.
+    """
+    if node.target is not aten.conv2d.default or (len(node.args) > 2 and node.args[2] is not None):
+        return False
+    owner = node.graph.owning_module
+    assert owner is not None
+    if not is_weight(node.args[1]) or _is_activated(node):
+        return False
+    weight = tensor_of(owner, node.args[1])  # type: ignore[arg-type]
+    filters = weight.flatten(1)
+    return bool(((filters == 0) | (filters == 1)).all()) and bool((filters.sum(1) <= 1).all())
+
+
+def _is_activated(node: fx.Node) -> bool:
+    """Whether the only reader of `node` is an activation: what is stored then is not the value that was picked."""
+    return len(node.users) == 1 and kind_of(next(iter(node.users))) in ("relu", "clamp")
 
 
 def _grid(low: float, high: float, convention: Convention) -> tuple[float, int]:

@@ -12,8 +12,10 @@ from edgekit.formats.conventions.placement import Placement, place
 from edgekit.nets.model import Model
 from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import EdgeRange, QuantisationTable
+from edgekit.passes.quantize import quantize
+from edgekit.schema.passes import QuantizeOptions
 from tests import nets
-from tests.edgekit.formats.quantised import quantised
+from tests.edgekit.formats.quantised import context, quantised
 
 
 def _placed(model: Model, convention: str) -> tuple[Program, Placement]:
@@ -105,6 +107,27 @@ def test_concatenated_tensors_share_one_grid_that_covers_them_all() -> None:
     grids = {program.names[n]: grid for n, grid in placement.grids.items() if n.op == "call_function"}
     assert len({(grid.scale, grid.zero_point) for grid in grids.values()}) == 1
     assert grids["/cat"].scale == pytest.approx(5 / 255, rel=1e-6)
+
+
+@pytest.mark.parametrize("picks", [True, False])
+def test_a_convolution_that_only_picks_channels_keeps_the_grid(picks: bool) -> None:
+    class Shortcut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pick = nn.Conv2d(2, 3, 1, 2, bias=False)
+            weight = torch.tensor([[0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+            self.pick.weight.data = (weight if picks else weight * 0.5)[:, :, None, None]
+            self.conv = nn.Conv2d(2, 3, 3, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.pick(x) + self.conv(x)
+
+    model = replace(nets.model(nets.TINY_CONV), network=Shortcut().eval())
+    model = quantize(model, QuantizeOptions(), context(model))
+    program, placement = _placed(model, "onnxruntime-arm")
+    picked, given = (placement.grids[program.node(name)] for name in ("pick/conv2d", "input:image"))
+    assert (picked.scale == given.scale) is picks
+    assert (picked.tied_to == "input:image") is picks
 
 
 def test_a_table_of_another_network_is_refused() -> None:
