@@ -15,7 +15,7 @@ from edgekit.data.metrics import Metric
 from edgekit.data.samples import Samples
 from edgekit.errors import ModelError
 from edgekit.nets.model import Model
-from edgekit.pipeline.parity import Expected, first_output, judge_parity
+from edgekit.pipeline.parity import TOLERATED_CODES, Expected, first_output, judge_parity
 from edgekit.profiling.jobs import Inference, infer
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import ArtifactRow, ParityRow
@@ -78,7 +78,7 @@ def run_artifact(
     metric: Metric,
     *,
     input_layout: str,
-    codes: int = 1,
+    codes: int = TOLERATED_CODES,
     infer: InferFunction = infer,
 ) -> ArtifactRun:
     """Run the parity samples and the test split through an artifact, in one job.

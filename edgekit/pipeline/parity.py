@@ -18,6 +18,9 @@ from edgekit.nets.program import trace
 from edgekit.schema.manifest import ArtifactRow, ParityRow
 
 SAMPLES = 16
+# A runtime scales its 32-bit sums in float32, so now and then an inner value falls on the code beside the exact one; a
+# deep network makes two codes of it at the output (docs/measuring.md has the measured shares). More is a fault.
+TOLERATED_CODES = 2
 FLOAT_TOLERANCE_RATIO = 1e-5  # of the largest expected output: float32 sums in another order
 _CODES = 255
 _KINDS = ("output", "scale")
@@ -95,7 +98,7 @@ def load_expected(path: Path) -> Expected:
 
 
 def judge_parity(
-    row: ArtifactRow, expected: Expected, given: dict[str, NDArray[np.float32]], codes: int = 1
+    row: ArtifactRow, expected: Expected, given: dict[str, NDArray[np.float32]], codes: int = TOLERATED_CODES
 ) -> ParityRow:
     """Compare an artifact's outputs with its program's.
 

@@ -89,7 +89,7 @@ def test_a_job_without_a_key_names_it(tmp_path: Path):
 def test_an_unknown_runtime_is_answered_with_the_known_ones():
     with pytest.raises(AgentError) as caught:
         runtime_class("tensorflow")
-    assert caught.value.fix == "runtimes: litert, onnxruntime, tflite-runtime"
+    assert caught.value.fix == "runtimes: litert, onnxruntime, onnxruntime-unfused, tflite-runtime"
     assert set(RUNTIMES) == {"litert", "onnxruntime", "onnxruntime-unfused", "tflite-runtime"}
 
 
