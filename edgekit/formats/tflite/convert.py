@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -78,6 +79,8 @@ def quiet() -> Iterator[None]:
         sink = stack.enter_context(tempfile.TemporaryFile("w"))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        # libraries under it hang a handler of theirs on the root logger, bound to the stream that is about to close
+        stack.callback(logging.root.handlers.__setitem__, slice(None), list(logging.root.handlers))
         sys.stdout.flush()
         sys.stderr.flush()
         for stream in (1, 2):

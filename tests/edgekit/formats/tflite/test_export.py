@@ -1,5 +1,7 @@
 """TFLite files: what LiteRT gives for them, before and after our rewrites, and what must not be in them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +129,25 @@ def test_float_export_equals_the_network(tmp_path: Path) -> None:
     output, _ = _run(artifact.path.read_bytes(), x)
     np.testing.assert_allclose(output, model.network(x).detach().numpy(), rtol=1e-5, atol=1e-5)
     assert artifact.row.precision == "fp32"
+
+
+def test_converting_leaves_no_log_handler_behind(tmp_path: Path) -> None:
+    """In a process of its own: libraries hang their handler on the root logger when they are first imported."""
+    script = f"""
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from edgekit.formats.tflite.export import export_tflite
+from edgekit.schema.recipe import Export
+from tests import nets
+before = list(logging.root.handlers)
+export_tflite(nets.model(nets.TINY_CONV), "litert", Path({str(tmp_path)!r}), "float", Export())
+assert logging.root.handlers == before, logging.root.handlers
+logging.getLogger("edgekit").warning("heard")
+"""
+    root = Path(__file__).resolve().parents[4]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "heard\n"
+    assert done.stdout == ""
