@@ -60,7 +60,8 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
             reporter.note(f"{override.path} stands in for the shipped file of that name")
         workshop = Workshop(plan, store, reporter)
         stages = run_steps(workshop)
-        exported = tuple(export_artifact(planned, stages.model[-1], workshop) for planned in plan.artifacts)
+        networks = {"last": stages.model[-1], "reference": stages.model[plan.reference]}
+        exported = tuple(export_artifact(planned, networks[planned.variant.of], workshop) for planned in plan.artifacts)
         measured = _measure(request, device, plan, stages, exported, reporter)
         draft = draft_bundle(workshop, stages, exported, measured, log, device=device, measuring=request.measure)
         bundle = write_bundle(request.out, plan.name, draft)

@@ -28,7 +28,8 @@ class Variant:
     Attributes:
         stem: of its file name in the bundle.
         precision: `int8` needs a quantisation table.
-        ships: False for the float version of a quantised artifact, made to compare its speed with.
+        ships: False for a float version of a quantised artifact, made to compare its speed with.
+        of: the network that is exported: the last step's, or the one that compression is compared with.
     """
 
     format: FormatName
@@ -37,6 +38,7 @@ class Variant:
     stem: str
     precision: Literal["fp32", "int8"]
     ships: bool = True
+    of: Literal["last", "reference"] = "last"
 
     @property
     def local_runtime(self) -> LocalRuntime:
@@ -54,7 +56,9 @@ class Variant:
         return f"{self.format} ({self.convention}), {self.precision}"
 
 
-def choose_variants(target: Target, export: Export, *, quantised: bool, compare: bool = False) -> tuple[Variant, ...]:
+def choose_variants(
+    target: Target, export: Export, *, quantised: bool, compare: bool = False, restructured: bool = False
+) -> tuple[Variant, ...]:
     """Every file to export, in the target's order of preference; float versions to compare with come last.
 
     The first artifact of a suffix is `model`, a second `model.<convention>`; TensorRT's is always the latter, because
@@ -63,6 +67,7 @@ def choose_variants(target: Target, export: Export, *, quantised: bool, compare:
     Args:
         quantised: whether the model has a quantisation table.
         compare: export the float versions of integer artifacts too.
+        restructured: export the reference network in float as well: the last one has another structure.
 
     Raises:
         SchemaError: the recipe names a format that the target does not run.
@@ -90,6 +95,12 @@ def choose_variants(target: Target, export: Export, *, quantised: bool, compare:
             Variant(v.format, v.convention, v.runtime, f"{v.stem}.float", "fp32", ships=False)
             for v in variants
             if not v.stand_in
+        ]
+    if compare and restructured:
+        variants += [
+            Variant(v.format, v.convention, v.runtime, f"{v.stem}.reference", "fp32", ships=False, of="reference")
+            for v in variants
+            if v.ships and not v.stand_in
         ]
     return tuple(variants)
 

@@ -15,9 +15,10 @@ from edgekit.data.metrics import Metric
 from edgekit.data.samples import Samples
 from edgekit.errors import ModelError
 from edgekit.nets.model import Model
-from edgekit.pipeline.parity import TOLERATED_CODES, Expected, first_output, judge_parity
+from edgekit.pipeline.parity import Expected, first_output, judge_parity
 from edgekit.profiling.jobs import Inference, infer
 from edgekit.schema.device import Device
+from edgekit.schema.gates import TOLERATED_CODES
 from edgekit.schema.manifest import ArtifactRow, ParityRow
 
 BATCH = 250

@@ -1,8 +1,8 @@
-"""Latency on a named device: every shipped artifact, beside the float version of the same network in the same run."""
+"""Latency on a named device: every shipped artifact, beside float versions of the network in the same run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekit.errors import DeviceError
@@ -19,6 +19,8 @@ from edgekit.schema.target import Target
 ProfileFunction = Callable[..., Profile]
 InterleavedFunction = Callable[..., Sequence[Profile]]
 
+_BEFORE = "the network before compression in float32"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -26,7 +28,7 @@ class Measured:
 
     Attributes:
         profiles: of shipped artifacts.
-        references: of their float versions, which are not shipped.
+        references: of float versions, which are not shipped.
         failed: whether something that should have been measured was not.
     """
 
@@ -72,44 +74,59 @@ def measure_on(
             failed = failed or stand_in_for is None
             continue
         runtime = variant.local_runtime if stand_in_for else variant.runtime
-        reference = _float_version(one, exported)
+        beside = _float_versions(one, exported)
         try:
             with reporter.task(f"measuring {one.row.path} on {device.name}"):
-                if reference is None:
-                    found: Sequence[Profile] = (
-                        profile(device, one.path, one.row, runtime, settings, stand_in_for=stand_in_for),
-                    )
+                found: Sequence[Profile]
+                if beside:
+                    everything = [(item.path, item.row, runtime) for item in (*beside.values(), one)]
+                    found = profile_interleaved(device, everything, settings, stand_in_for=stand_in_for)
                 else:
-                    pair = [(reference.path, reference.row, runtime), (one.path, one.row, runtime)]
-                    found = profile_interleaved(device, pair, settings, stand_in_for=stand_in_for)
+                    found = [profile(device, one.path, one.row, runtime, settings, stand_in_for=stand_in_for)]
         except DeviceError as err:
             reason = f"{err.what}; {err.fix}"
             skipped.append(Skipped(what="latency", where=f"{one.row.path} on {device.name}", reason=reason))
             failed = True
             continue
         profiles.append(found[-1])
-        if reference is not None:
-            references.append(found[0])
-            speed.append(_speed(one, found[0], found[-1], macs_ratio))
-        reporter.note(_told(one.row.path, found[-1], speed[-1] if reference is not None else None))
+        references += found[:-1]
+        rows = _speed(one, dict(zip(beside, found, strict=False)), found[-1], macs_ratio)
+        speed += rows
+        reporter.note(_told(one.row.path, found[-1], rows))
     return Measured(tuple(profiles), tuple(references), tuple(speed), tuple(skipped), failed)
 
 
-def _float_version(one: Exported, exported: Sequence[Exported]) -> Exported | None:
+def _float_versions(one: Exported, exported: Sequence[Exported]) -> dict[str, Exported]:
+    """Float versions of an artifact by the network they are of: `reference` and `last`, as far as there are any."""
     variant = one.planned.variant
-    for other in exported:
-        beside = other.planned.variant
-        if not beside.ships and (beside.format, beside.convention) == (variant.format, variant.convention):
-            return other
-    return None
+    found = {
+        other.planned.variant.of: other
+        for other in exported
+        if not other.planned.variant.ships
+        and (other.planned.variant.format, other.planned.variant.convention) == (variant.format, variant.convention)
+    }
+    return {of: found[of] for of in ("reference", "last") if of in found}
 
 
-def _speed(one: Exported, reference: Profile, candidate: Profile, macs_ratio: float) -> SpeedRow:
-    found = compare(reference, candidate)
+def _speed(one: Exported, beside: Mapping[str, Profile], profile: Profile, macs_ratio: float) -> list[SpeedRow]:
+    """Who made it faster: all of compression, its change of structure alone, quantisation alone."""
+    rows = []
+    last = beside.get("last")
+    if "reference" in beside:
+        rows.append(_row(one.row.path, _BEFORE, beside["reference"], profile, macs_ratio))
+        if last is not None:
+            rows.append(_row(f"{one.row.path} in float32", _BEFORE, beside["reference"], last, macs_ratio))
+    if last is not None:
+        rows.append(_row(one.row.path, "the same network in float32", last, profile, 1.0 if rows else macs_ratio))
+    return rows
+
+
+def _row(artifact: str, reference: str, slow: Profile, fast: Profile, macs_ratio: float) -> SpeedRow:
+    found = compare(slow, fast)
     return SpeedRow(
-        artifact=one.row.path,
-        reference=f"the same network in float32, {one.row.format}",
-        device=candidate.device,
+        artifact=artifact,
+        reference=reference,
+        device=fast.device,
         stand_in=found.stand_in,
         speedup=found.speedup,
         low=found.low,
@@ -119,9 +136,10 @@ def _speed(one: Exported, reference: Profile, candidate: Profile, macs_ratio: fl
     )
 
 
-def _told(path: str, profile: Profile, speed: SpeedRow | None) -> str:
+def _told(path: str, profile: Profile, speed: Sequence[SpeedRow]) -> str:
     label = f" (stand-in for {profile.stand_in_for})" if profile.stand_in else ""
     line = f"{path} on {profile.device}{label}: p50 {profile.summary.p50_ms:.3f} ms"
-    if speed is not None:
-        line += f", {speed.speedup:.2f}x the float version's speed [{speed.low:.2f}, {speed.high:.2f}]: {speed.verdict}"
+    if speed:
+        first = speed[0]
+        line += f", {first.speedup:.2f} times as fast as {first.reference} [{first.low:.2f}, {first.high:.2f}]"
     return line

@@ -15,12 +15,10 @@ from edgekit.errors import StoreError
 from edgekit.formats.artifact import Artifact
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
+from edgekit.schema.gates import TOLERATED_CODES
 from edgekit.schema.manifest import ArtifactRow, ParityRow
 
 SAMPLES = 16
-# A runtime scales its 32-bit sums in float32, so now and then an inner value falls on the code beside the exact one; a
-# deep network makes two codes of it at the output (docs/measuring.md has the measured shares). More is a fault.
-TOLERATED_CODES = 2
 FLOAT_TOLERANCE_RATIO = 1e-5  # of the largest expected output: float32 sums in another order
 _CODES = 255
 _KINDS = ("output", "scale")

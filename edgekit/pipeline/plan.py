@@ -13,7 +13,7 @@ from edgekit.pipeline.choose import Variant, choose_variants
 from edgekit.pipeline.keys import Keyed, Surroundings
 from edgekit.release.gates import merge_gates
 from edgekit.schema.base import Options
-from edgekit.schema.gates import Gates
+from edgekit.schema.gates import TOLERATED_CODES, Gates
 from edgekit.schema.load import LoadedCalibration, LoadedRecipe, LoadedTarget
 from edgekit.schema.manifest import Override
 from edgekit.schema.recipe import ModelSource, Recipe, Step
@@ -87,7 +87,7 @@ class Plan:
 
     @property
     def parity_codes(self) -> int:
-        """Largest difference in integer codes that parity tolerates: one, or what the gate says."""
+        """Largest difference in integer codes that parity tolerates: what the gate says, or `TOLERATED_CODES`."""
         return _parity_codes(self.gates)
 
     @property
@@ -134,11 +134,14 @@ def make_plan(
     teacher_key = teacher[-1].key.key if teacher else loaded.key.key
     steps = drafts.chain("model", written.model, written.steps, teacher_key)
     quantised = any(step.name in _QUANTISES for step in written.steps)
-    artifacts = tuple(
-        drafts.artifact(variant, recipe, steps[-1].key.key)
-        for variant in choose_variants(target.target, written.export, quantised=quantised, compare=compare)
+    reference = _reference(written.steps)
+    restructured = any(step.name not in _QUANTISES for step in written.steps[reference:])
+    variants = choose_variants(
+        target.target, written.export, quantised=quantised, compare=compare, restructured=restructured
     )
-    return Plan(recipe, target, calibration, gates, around, steps, teacher, _reference(written.steps), artifacts)
+    sources = {"last": steps[-1].key.key, "reference": steps[reference].key.key}
+    artifacts = tuple(drafts.artifact(variant, recipe, sources[variant.of]) for variant in variants)
+    return Plan(recipe, target, calibration, gates, around, steps, teacher, reference, artifacts)
 
 
 def check_order(
@@ -182,7 +185,7 @@ def check_order(
 
 def _parity_codes(gates: Gates) -> int:
     bound = gates.parity_code_error
-    return 1 if bound is None or bound.at_most is None else int(bound.at_most)
+    return TOLERATED_CODES if bound is None or bound.at_most is None else int(bound.at_most)
 
 
 def _reference(steps: Sequence[Step]) -> int:

@@ -35,6 +35,8 @@ def test_json_holds_keys_and_what_they_are_made_of(edgekit_json, tmp_path):
         ("tflite", "int8", True),
         ("onnx", "fp32", False),
         ("tflite", "fp32", False),
+        ("onnx", "fp32", False),  # the network before it was pruned
+        ("tflite", "fp32", False),
     ]
 
 

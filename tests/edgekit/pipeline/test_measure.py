@@ -15,11 +15,12 @@ from edgekit.schema.recipe import Export
 
 LOCAL = Device(name="bench", target="cpu-x86-64")
 P50_MS = {"model.onnx": 1.0, "model.float.onnx": 2.0, "model.tflite": 3.0, "model.float.tflite": 3.0}
+P50_MS |= {"model.reference.onnx": 5.0, "model.reference.tflite": 2.0}
 
 
-def exported(target_name: str):
+def exported(target_name: str, *, restructured: bool = False):
     target = load_target(target_name).target
-    variants = choose_variants(target, Export(), quantised=True, compare=True)
+    variants = choose_variants(target, Export(), quantised=True, compare=True, restructured=restructured)
     suffixes = {"onnx": ".onnx", "tflite": ".tflite", "tensorrt": ".onnx"}
     return target, [
         SimpleNamespace(
@@ -125,4 +126,30 @@ def test_notes_say_whether_it_stood_in(name):
     bench = Bench()
     measure_on(LOCAL, target, files, 0.5, 1, reporter, profile=bench.one, profile_interleaved=bench.several)  # type: ignore[arg-type]
     assert ("stand-in for jetson-orin-nano" in lines[0]) == (name == "jetson")
-    assert "2.00x the float version's speed" in lines[0]
+    assert "2.00 times as fast as the same network in float32" in lines[0]
+
+
+def test_a_new_structure_and_quantisation_are_each_told_what_they_gave():
+    target, files = exported("cpu-x86-64", restructured=True)
+    bench = Bench()
+    found = measure_on(
+        LOCAL,
+        target,
+        files,
+        0.5,
+        1,
+        Silent(),
+        profile=bench.one,
+        profile_interleaved=bench.several,  # type: ignore[arg-type]
+    )
+    before, same = "the network before compression in float32", "the same network in float32"
+    assert [(r.artifact, r.reference, r.speedup, r.macs_ratio, r.verdict) for r in found.speed] == [
+        ("model.onnx", before, 5.0, 0.5, "faster"),
+        ("model.onnx in float32", before, 2.5, 0.5, "faster"),
+        ("model.onnx", same, 2.0, 1.0, "faster"),
+        ("model.tflite", before, pytest.approx(2 / 3), 0.5, "slower"),
+        ("model.tflite in float32", before, pytest.approx(2 / 3), 0.5, "slower"),
+        ("model.tflite", same, 1.0, 1.0, "no significant change"),
+    ]
+    assert [profile.artifact for profile in found.profiles] == ["model.onnx", "model.tflite"]
+    assert len(found.references) == 4
