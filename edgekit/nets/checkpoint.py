@@ -143,7 +143,7 @@ def _read_torch(path: Path) -> Mapping[str, object]:
             f"{_WHERE}: {path}",
             "save the state dict alone: torch.save(network.state_dict(), ...)",
         ) from err
-    except (RuntimeError, EOFError, zipfile.BadZipFile) as err:
+    except Exception as err:  # damaged bytes lead its unpickler anywhere: KeyError, IndexError, struct.error, ...
         raise ModelError("not a file of torch.save", f"{_WHERE}: {path}", "save it again, or get it again") from err
     return content if isinstance(content, Mapping) else {}
 

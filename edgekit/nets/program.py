@@ -7,27 +7,20 @@ spellings are reduced to one, so that a placement rule has to know one form only
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 
 import torch
-from torch import fx, nn
+from torch import fx
+from torch.utils import _pytree as pytree
 
 from edgekit.errors import ModelError
+from edgekit.nets.canonical import canonicalise
+from edgekit.nets.graph import set_tensor
 from edgekit.nets.model import Model
-from edgekit.numerics.fold import NormStats, fold_batch_norm
 
-aten = torch.ops.aten
-
-CONVOLUTIONS = frozenset({aten.conv1d.default, aten.conv2d.default})
-LINEAR = frozenset({aten.linear.default})
-_NO_OP_IN_EVAL = frozenset({aten.dropout.default, aten.dropout_.default, aten.alias.default, aten.contiguous.default})
-_OUT_OF_PLACE = {
-    aten.relu_.default: aten.relu.default,
-    aten.add_.Tensor: aten.add.Tensor,
-    aten.mul_.Tensor: aten.mul.Tensor,
-    aten.hardtanh_.default: aten.hardtanh.default,
-}
+_SAME_FUNCTION_RATIO = 1e-3  # of the largest output: far above float32 rounding, far below any wrong rewrite
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,8 @@ def trace(model: Model, batch: int = 1) -> Program:
     """The canonical program of `model` at a fixed batch.
 
     Raises:
-        ModelError: the network cannot be traced; the reason of `torch.export` is passed on.
+        ModelError: the network cannot be traced, and the reason of `torch.export` is passed on; or the program would
+            not compute what the network does.
     """
     was_training = model.network.training
     model.network.eval()
@@ -75,41 +69,17 @@ def trace(model: Model, batch: int = 1) -> Program:
     traced = exported.module(check_guards=False)
     assert isinstance(traced, fx.GraphModule)
     module = fx.GraphModule(traced, traced.graph).eval()  # a plain one: torch.export's own refuses .eval()
+    returned = exported.call_spec.out_spec
+    if returned is not None and isinstance(returned.type, type) and issubclass(returned.type, dict):
+        module.graph.set_codegen(fx.graph.CodeGen())  # returns a tuple: exporters know no dicts
     _own_parameters(module)
     _name_inputs(module, model)
-    _drop_no_ops(module)
-    _fold_norms(module)
-    _fold_pads(module)
-    _global_pools(module)
+    canonicalise(module)
     module.graph.eliminate_dead_code()
     _drop_unused_tensors(module)
     module.recompile()
+    _check_function(module, model, batch)
     return Program(module, _names(module))
-
-
-def tensor_of(module: fx.GraphModule, node: fx.Node) -> torch.Tensor:
-    """The parameter or buffer that a get_attr node reads."""
-    value = operator.attrgetter(str(node.target))(module)
-    assert isinstance(value, torch.Tensor)
-    return value
-
-
-def is_weight(node: object) -> bool:
-    """Whether `node` reads a stored tensor."""
-    return isinstance(node, fx.Node) and node.op == "get_attr"
-
-
-def set_tensor(module: fx.GraphModule, name: str, value: torch.Tensor) -> None:
-    """Store `value` as the buffer called `name` (dots make submodules)."""
-    *path, leaf = name.split(".")
-    owner: nn.Module = module
-    for part in path:
-        if not hasattr(owner, part):
-            owner.add_module(part, nn.Module())
-        owner = getattr(owner, part)
-    if hasattr(owner, leaf):
-        delattr(owner, leaf)
-    owner.register_buffer(leaf, value)
 
 
 def _own_parameters(module: fx.GraphModule) -> None:
@@ -127,113 +97,27 @@ def _placeholders(module: fx.GraphModule) -> list[fx.Node]:
     return [node for node in module.graph.nodes if node.op == "placeholder"]
 
 
-def _drop_no_ops(module: fx.GraphModule) -> None:
-    for node in list(module.graph.nodes):
-        if node.op != "call_function":
-            continue
-        node.target = _OUT_OF_PLACE.get(node.target, node.target)
-        if node.target in _NO_OP_IN_EVAL:
-            node.replace_all_uses_with(node.args[0])
-            module.graph.erase_node(node)
-
-
-def _fold_norms(module: fx.GraphModule) -> None:
-    """conv or linear -> batch norm becomes one layer (RepVGG, arXiv:2101.03697, eq. 3)."""
-    for node in list(module.graph.nodes):
-        if node.op != "call_function" or node.target is not aten.batch_norm.default:
-            continue
-        layer = node.args[0]
-        foldable = layer.op == "call_function" and layer.target in CONVOLUTIONS | LINEAR and len(layer.users) == 1
-        if not foldable or not all(is_weight(arg) for arg in layer.args[1:2]):
-            continue
-        gamma, beta, mean, var = (None if arg is None else tensor_of(module, arg) for arg in node.args[1:5])
-        assert mean is not None
-        assert var is not None
-        norm = NormStats(
-            mean=mean,
-            var=var,
-            gamma=torch.ones_like(mean) if gamma is None else gamma,
-            beta=torch.zeros_like(mean) if beta is None else beta,
-            eps=float(node.args[7]),
-        )
-        bias_node = layer.args[2] if len(layer.args) > 2 else None
-        bias = None if bias_node is None else tensor_of(module, bias_node)
-        weight, shift = fold_batch_norm(tensor_of(module, layer.args[1]), bias, norm)
-        weight_name = str(layer.args[1].target)
-        bias_name = (
-            weight_name.removesuffix("weight") + "bias" if weight_name.endswith("weight") else f"{weight_name}_bias"
-        )
-        set_tensor(module, weight_name, weight)
-        set_tensor(module, bias_name, shift)
-        if bias_node is None:
-            with module.graph.inserting_before(layer):
-                bias_node = module.graph.get_attr(bias_name)
-            layer.args = (*layer.args[:2], bias_node, *layer.args[3:])
-        elif str(bias_node.target) != bias_name:
-            bias_node.target = bias_name
-        node.replace_all_uses_with(layer)
-        module.graph.erase_node(node)
-
-
-def _fold_pads(module: fx.GraphModule) -> None:
-    """A symmetric zero pad in front of a convolution becomes the convolution's own padding."""
-    for node in list(module.graph.nodes):
-        if node.op != "call_function" or node.target is not aten.conv2d.default:
-            continue
-        pad = node.args[0]
-        if len(pad.users) != 1 or (amounts := zero_pad(pad)) is None:
-            continue
-        left, right, top, bottom = amounts
-        if left != right or top != bottom:
-            continue
-        args = [*node.args, *conv2d_defaults(node)[len(node.args) :]]
-        args[0] = pad.args[0]
-        args[4] = [args[4][0] + top, args[4][1] + left]
-        node.args = tuple(args)
-        module.graph.erase_node(pad)
-
-
-def zero_pad(node: fx.Node) -> tuple[int, int, int, int] | None:
-    """(left, right, top, bottom) if `node` pads the last two axes with constant zeros, else None."""
-    if node.op != "call_function" or node.target not in (aten.pad.default, aten.constant_pad_nd.default):
-        return None
-    amounts = list(node.args[1])  # type: ignore[arg-type]
-    if node.target is aten.pad.default:
-        mode = node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")
-        value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
-    else:
-        mode, value = "constant", node.args[2] if len(node.args) > 2 else 0
-    if mode != "constant" or value not in (None, 0, 0.0) or len(amounts) != 4 or min(amounts) < 0:
-        return None
-    return amounts[0], amounts[1], amounts[2], amounts[3]
-
-
-def conv2d_defaults(node: fx.Node) -> list[object]:
-    """All seven arguments of a conv2d node: input, weight, bias, stride, padding, dilation, groups."""
-    defaults: list[object] = [None, None, None, [1, 1], [0, 0], [1, 1], 1]
-    return [*node.args, *defaults[len(node.args) :]]
-
-
-def _global_pools(module: fx.GraphModule) -> None:
-    """mean over height and width becomes a global average pool, which runtimes have an integer kernel for."""
-    for node in list(module.graph.nodes):
-        if node.op != "call_function" or node.target is not aten.mean.dim or node.kwargs:
-            continue
-        value = node.args[0].meta.get("val")
-        axes = node.args[1]
-        if value is None or value.dim() != 4 or sorted(axis % 4 for axis in axes) != [2, 3]:
-            continue
-        keep = len(node.args) > 2 and bool(node.args[2])
-        with module.graph.inserting_before(node):
-            pool = module.graph.call_function(aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1]))
-            pool.meta = dict(node.meta)
-            pool.meta["val"] = value.mean((2, 3), keepdim=True)
-            new = pool
-            if not keep:
-                new = module.graph.call_function(aten.flatten.using_ints, (pool, 1))
-                new.meta = dict(node.meta)
-        node.replace_all_uses_with(new)
-        module.graph.erase_node(node)
+def _check_function(module: fx.GraphModule, model: Model, batch: int) -> None:
+    """Every artifact is compared with the program; so the program must be the network."""
+    inputs = model.example(batch)
+    was_training = model.network.training
+    model.network.eval()
+    try:
+        with torch.no_grad():
+            wanted, found = (pytree.tree_leaves(run(*inputs)) for run in (model.network, module))
+    finally:
+        model.network.train(was_training)
+    for before, after in zip(wanted, found, strict=True):
+        largest = before.abs().max().item() if before.is_floating_point() and before.numel() else 0.0
+        if not (largest and math.isfinite(largest)):
+            continue  # nothing to compare by: the quantize pass refuses what is not finite
+        error = (after - before).abs().max().item() / largest
+        if not error <= _SAME_FUNCTION_RATIO:
+            raise ModelError(
+                f"the traced program differs from the network by {error:.2e} of its largest output",
+                f"model.factory {model.source.factory}",
+                "a network whose eval mode depends on anything but its inputs cannot be exported; else report it",
+            )
 
 
 def _drop_unused_tensors(module: fx.GraphModule) -> None:

@@ -11,8 +11,9 @@ import torch
 from edgekit.data.observers import Histogram, observe
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
+from edgekit.nets.graph import CONVOLUTIONS, LINEAR, is_weight, tensor_of
 from edgekit.nets.model import Model
-from edgekit.nets.program import CONVOLUTIONS, LINEAR, Program, is_weight, tensor_of, trace
+from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import EdgeRange, QuantisationTable, WeightCodes
 from edgekit.numerics.quantise import affine_grid, channel_scales, encode
 from edgekit.numerics.ranges import mse_range
@@ -76,7 +77,7 @@ def _weights(program: Program, edges: dict[str, EdgeRange]) -> dict[str, WeightC
     A channel whose weights are almost zero beside its bias gets a larger scale than its weights ask for: biases are
     int32 codes of scale s_input * s_weight, and would overflow.
     """
-    found = {}
+    found: dict[str, WeightCodes] = {}
     for node in program.names:
         if node.op != "call_function" or node.target not in CONVOLUTIONS | LINEAR or not is_weight(node.args[1]):
             continue
@@ -87,6 +88,8 @@ def _weights(program: Program, edges: dict[str, EdgeRange]) -> dict[str, WeightC
             (source, *_) = node.all_input_nodes
             smallest = tensor_of(program.module, bias).abs() / (edges[program.names[source]].scale * BIAS_MAX)  # type: ignore[arg-type]
             scale = torch.maximum(scale, smallest)
+        if program.weight_name(node) in found:  # one weight of several layers has one scale
+            scale = torch.maximum(scale, found[program.weight_name(node)].scale)
         codes = encode(weight, scale, 0, -WEIGHT_MAX, WEIGHT_MAX, 0)
         found[program.weight_name(node)] = WeightCodes(codes.to(torch.int8), scale, 0)
     return found

@@ -12,8 +12,9 @@ from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import Convention
 from edgekit.formats.conventions.operators import activations
 from edgekit.formats.conventions.placement import Grid, Placement, pad_of, place, weighted_nodes
+from edgekit.nets.graph import is_weight, set_tensor, tensor_of
 from edgekit.nets.model import Model
-from edgekit.nets.program import Program, is_weight, set_tensor, tensor_of, trace
+from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import QuantisationTable, WeightCodes
 from edgekit.numerics.quantise import channel_scales, decode, encode
 from edgekit.schema.manifest import InFloat, QuantisedTensor

@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgekit.errors import ModelError
+from edgekit.nets.graph import aten
 from edgekit.nets.model import Model
-from edgekit.nets.program import aten, trace
+from edgekit.nets.program import trace
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.tensors import InputSpec, OutputSpec
 from tests import nets
@@ -113,3 +114,77 @@ def test_a_network_that_branches_on_values_is_refused() -> None:
     with pytest.raises(ModelError) as caught:
         trace(_model(Branch(), (1, 2)))
     assert "cannot be traced" in caught.value.what
+
+
+class _Shared(nn.Module):
+    """One convolution at two places, each with a norm of its own behind it."""
+
+    def __init__(self, norms: int = 2) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.norms = nn.ModuleList(nets.conv_and_trained_norm(3)[1] for _ in range(norms))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for norm in self.norms:
+            x = norm(self.conv(x)).relu()
+        return self.conv(x)
+
+
+@pytest.mark.parametrize("norms", [1, 2])
+def test_a_shared_layer_is_folded_once_at_each_place(norms: int) -> None:
+    torch.manual_seed(0)
+    model = _model(_Shared(norms), (1, 3, 8, 8))
+    inputs = model.example(2, seed=1)
+    program = trace(model, 2)
+    assert aten.batch_norm.default not in [node.target for node in program.names]
+    torch.testing.assert_close(program.module(*inputs), model.network(*inputs), rtol=1e-4, atol=1e-4)
+
+
+def test_a_weight_that_is_shared_without_norms_is_stored_once() -> None:
+    program = trace(_model(_Shared(0), (1, 3, 8, 8)))
+    assert {name for name, _ in program.module.named_buffers()} == {"conv.weight", "conv.bias"}
+
+
+class _Spelled(nn.Module):
+    """What has a second spelling: padding in words, alpha, a weight turned when it is used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same = nn.Conv2d(2, 4, (3, 4), padding="same", dilation=(2, 1))
+        self.valid = nn.Conv2d(2, 4, 1, padding="valid")
+        self.turned = nn.Parameter(torch.randn(4, 3))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = torch.add(self.same(x), self.valid(x), alpha=0.5)
+        return {"map": y, "head": F.linear(y.mean((2, 3)), self.turned.t())}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding:UserWarning")  # torch tells of the copy that `same` makes
+def test_spellings_are_reduced_to_one() -> None:
+    torch.manual_seed(0)
+    model = _model(_Spelled(), (1, 2, 8, 8))
+    inputs = model.example(2, seed=1)
+    program = trace(model, 2)
+    targets = {node.target for node in program.names}
+    assert not targets & {aten.conv2d.padding, aten.t.default, aten.transpose.int}
+    assert all(not node.kwargs for node in program.names if node.target is aten.add.Tensor)
+    wanted = model.network(*inputs)
+    for found, name in zip(program.module(*inputs), ("map", "head"), strict=True):
+        torch.testing.assert_close(found, wanted[name], rtol=1e-5, atol=1e-5)
+
+
+class _Moody(nn.Module):
+    """Gives something else each time it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) + torch.rand(2)
+
+
+def test_a_program_that_is_not_the_network_is_refused() -> None:
+    with pytest.raises(ModelError) as raised:
+        trace(_model(_Moody(), (1, 4)))
+    assert "differs from the network" in raised.value.what

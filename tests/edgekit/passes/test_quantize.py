@@ -8,7 +8,8 @@ import torch
 
 from edgekit.data.samples import Samples, Splits
 from edgekit.errors import PassError
-from edgekit.nets.program import tensor_of, trace
+from edgekit.nets.graph import tensor_of
+from edgekit.nets.program import trace
 from edgekit.numerics.quantise import decode, encode
 from edgekit.passes.quantize import BIAS_MAX, quantize
 from edgekit.schema.passes import QuantizeOptions
