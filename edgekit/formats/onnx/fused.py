@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -11,11 +12,8 @@ import onnx
 from edgekit.errors import FormatError
 from edgekit.schema.manifest import InFloat
 
-# operators that only move or convert data; the rest of an integer graph has QLinear, Integer or a QGemm-like name
-_NEUTRAL = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "Reshape", "Flatten", "Transpose", "Slice", "Squeeze", "Unsqueeze"}
-    | {"MaxPool", "Pad", "Concat", "Gather", "Split", "Constant", "Identity", "ReorderInput", "ReorderOutput"}
-)
+# they change no value and touch no data, or their layout alone
+_FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "ReorderInput", "ReorderOutput"})
 
 
 def optimised_graph(path: Path) -> tuple[dict[str, int], tuple[InFloat, ...]]:
@@ -40,15 +38,26 @@ def optimised_graph(path: Path) -> tuple[dict[str, int], tuple[InFloat, ...]]:
                 str(path),
                 "report this: an exported graph must load",
             ) from err
-        nodes = onnx.load(options.optimized_model_filepath).graph.node
+        graph = onnx.load(options.optimized_model_filepath).graph
+    nodes = graph.node
     counts = Counter(node.op_type for node in nodes)
     in_float = tuple(
         InFloat(node=node.name, op=node.op_type, reason="ONNX Runtime's optimised graph computes it in float")
-        for node in nodes
-        if not _in_integers(node.op_type)
+        for node in _computing_in_float(graph)
     )
     return dict(sorted(counts.items())), in_float
 
 
-def _in_integers(op: str) -> bool:
-    return op in _NEUTRAL or op.startswith(("QLinear", "QGemm", "QAttention")) or "Integer" in op
+def _computing_in_float(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Nodes with a float activation among their inputs, but those that only turn it into codes or move nothing.
+
+    The type of a tensor is followed from the graph's inputs on: Q ends float, DQ begins it.
+    """
+    floats = {value.name for value in graph.input if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear":
+            floats.update(node.output)
+        elif node.op_type not in ("QuantizeLinear", "DynamicQuantizeLinear") and floats.intersection(node.input):
+            floats.update(node.output)
+            if node.op_type not in _FREE:
+                yield node

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgekit.errors import FormatError
+
 Op = schema.BuiltinOperator
 _OP_NAMES = {value: name for name, value in vars(Op).items() if isinstance(value, int)}
 _CONVOLUTIONS = (Op.CONV_2D, Op.DEPTHWISE_CONV_2D)
@@ -207,7 +209,14 @@ def strip(model: Any, inputs: list[str], outputs: list[str]) -> None:
     model.metadata = [item for item in model.metadata or [] if item.name == b"min_runtime_version"]
     graph.sub.name = b"main"
     seen: dict[str, int] = {}
-    named = dict(zip([*graph.sub.inputs, *graph.sub.outputs], [*inputs, *outputs], strict=True))
+    ends = [*map(int, graph.sub.inputs), *map(int, graph.sub.outputs)]
+    if len(set(ends)) != len(ends):
+        raise FormatError(
+            "one tensor is two inputs or outputs of the network, and TFLite knows a tensor by one name",
+            f"inputs {', '.join(inputs)}; outputs {', '.join(outputs)}",
+            "return each tensor once and no input as it came, or drop tflite from export.formats",
+        )
+    named = dict(zip(ends, [*inputs, *outputs], strict=True))
     for op in graph.sub.operators:
         kind = _OP_NAMES[graph.kind(op)].lower()
         seen[kind] = seen.get(kind, 0) + 1
@@ -219,6 +228,10 @@ def strip(model: Any, inputs: list[str], outputs: list[str]) -> None:
             named.setdefault(tensor, f"{kind}_{seen[kind]}")
     for index, tensor in enumerate(graph.sub.tensors):
         tensor.name = named.get(index, "").encode()
+    for part in model.subgraphs[1:]:  # what a composite operator is made of, for runtimes that do not know it
+        part.name = b""
+        for tensor in part.tensors:
+            tensor.name = b""
     for signature in model.signatureDefs or []:
         for item in [*signature.inputs, *signature.outputs]:
             item.name = named[item.tensorIndex].encode()
@@ -228,7 +241,7 @@ _WEIGHTED = (*_CONVOLUTIONS, Op.FULLY_CONNECTED)
 
 
 def drop_unused(model: Any) -> None:
-    """Remove tensors, buffers and operator codes that nothing refers to, and renumber the rest."""
+    """Remove tensors of the main graph, and buffers and operator codes, that nothing refers to; renumber the rest."""
     sub = model.subgraphs[0]
     used = {int(t) for op in sub.operators for t in (*op.inputs, *op.outputs) if t >= 0}
     used |= {int(t) for t in (*sub.inputs, *sub.outputs)}
@@ -242,13 +255,14 @@ def drop_unused(model: Any) -> None:
     for signature in model.signatureDefs or []:
         for item in [*signature.inputs, *signature.outputs]:
             item.tensorIndex = place[item.tensorIndex]
-    codes = sorted({op.opcodeIndex for op in sub.operators})
-    for op in sub.operators:
+    operators = [op for part in model.subgraphs for op in part.operators]
+    codes = sorted({op.opcodeIndex for op in operators})
+    for op in operators:
         op.opcodeIndex = codes.index(op.opcodeIndex)
     model.operatorCodes = [model.operatorCodes[c] for c in codes]
-    buffers = [0, *sorted({t.buffer for t in sub.tensors} | {m.buffer for m in model.metadata or []} - {0})]
-    buffers = sorted(set(buffers))
-    for holder in [*sub.tensors, *(model.metadata or [])]:
+    holders = [*(t for part in model.subgraphs for t in part.tensors), *(model.metadata or [])]
+    buffers = sorted({0, *(holder.buffer for holder in holders)})
+    for holder in holders:
         holder.buffer = buffers.index(holder.buffer)
     model.buffers = [model.buffers[b] for b in buffers]
 

@@ -17,7 +17,8 @@ from edgekit.formats.onnx.export import export_onnx
 from edgekit.nets.model import Model
 from edgekit.passes.quantize import quantize
 from edgekit.schema.passes import QuantizeOptions
-from edgekit.schema.recipe import Export
+from edgekit.schema.recipe import Export, ModelSource
+from edgekit.schema.tensors import InputSpec, OutputSpec
 from tests import nets
 from tests.edgekit.formats.quantised import context, quantised
 
@@ -147,3 +148,31 @@ def test_outside_witness_onnx_runtimes_own_quantiser_is_as_close_to_the_float_ne
         given = np.concatenate([run(x[None]) for x in samples])
         errors.append(float(((given - real) ** 2).mean()))
     assert errors[0] <= 1.25 * errors[1]  # the same ranges and grids; roundings fall either way
+
+
+class _Pools(nn.Module):
+    """A pool between integers, and a sigmoid that no convention computes in integers, pooled after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, padding=1)
+        self.head = nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = nn.functional.max_pool2d(self.conv(x).relu(), 2)
+        return self.head(x), nn.functional.max_pool2d(self.head(x).sigmoid(), 2)
+
+
+def test_what_the_runtime_computes_in_float_is_told_by_types_not_by_names(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = ModelSource(factory="tests:pools", inputs=(InputSpec(name="image", shape=(1, 2, 8, 8)),))
+    outputs = tuple(OutputSpec(name=f"output{i}", shape=(1, 3, 4 - 2 * i, 4 - 2 * i)) for i in range(2))
+    plain = Model(_Pools().eval(), source, outputs)
+    model = quantize(plain, QuantizeOptions(), context(plain))
+    artifact = export_onnx(model, "onnxruntime-arm", tmp_path, "model", Export())
+    ours = {row.op for row in artifact.row.in_float if "ONNX Runtime" not in row.reason}
+    assert ours == {"aten.sigmoid.default"}
+    # the first pool runs on integers, under a name of the optimiser's; the one behind the sigmoid runs on floats
+    assert artifact.row.fused["NhwcMaxPool"] == 1
+    observed = [row.op for row in artifact.row.in_float if "ONNX Runtime" in row.reason]
+    assert sorted(observed) == ["MaxPool", "Sigmoid"]

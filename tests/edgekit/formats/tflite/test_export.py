@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from edgekit.errors import FormatError
 from edgekit.formats.artifact import Artifact
 from edgekit.formats.conventions.convention import CONVENTIONS
 from edgekit.formats.conventions.lowering import lower
@@ -151,3 +152,39 @@ logging.getLogger("edgekit").warning("heard")
     assert done.returncode == 0, done.stderr
     assert done.stderr == "heard\n"
     assert done.stdout == ""
+
+
+class _Composite(nn.Module):
+    """A pool that leaves its padding out, which the converter writes as a composite with a graph of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(F.avg_pool2d(x, 3, 1, 1, count_include_pad=False))
+
+
+def test_a_composite_operator_keeps_its_graph(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = ModelSource(factory="tests:composite", inputs=(InputSpec(name="image", shape=(1, 2, 8, 8)),))
+    model = Model(_Composite().eval(), source, (OutputSpec(name="output", shape=(1, 4, 6, 6)),))
+    artifact = export_tflite(model, "litert", tmp_path, "float", Export())
+    (x,) = model.example(1, seed=1)
+    output, _ = _run(artifact.path.read_bytes(), x)
+    expected = model.network(x).detach().permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
+
+
+class _Repeated(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = x.relu()
+        return x, x
+
+
+def test_a_tensor_that_is_two_outputs_is_refused(tmp_path: Path) -> None:
+    source = ModelSource(factory="tests:repeated", inputs=(InputSpec(name="image", shape=(1, 2, 4, 4)),))
+    outputs = tuple(OutputSpec(name=f"output{i}", shape=(1, 2, 4, 4)) for i in range(2))
+    with pytest.raises(FormatError) as raised:
+        export_tflite(Model(_Repeated().eval(), source, outputs), "litert", tmp_path, "float", Export())
+    assert "two inputs or outputs" in raised.value.what
