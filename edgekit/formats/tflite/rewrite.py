@@ -240,6 +240,15 @@ def strip(model: Any, inputs: list[str], outputs: list[str]) -> None:
 _WEIGHTED = (*_CONVOLUTIONS, Op.FULLY_CONNECTED)
 
 
+def share_empty_buffers(model: Any) -> None:
+    """Tensors without content, all activations, refer to buffer 0, which the schema keeps empty for them."""
+    for part in model.subgraphs:
+        for tensor in part.tensors:
+            buffer = model.buffers[tensor.buffer]
+            if (buffer.data is None or len(buffer.data) == 0) and not buffer.offset:
+                tensor.buffer = 0
+
+
 def drop_unused(model: Any) -> None:
     """Remove tensors of the main graph, and buffers and operator codes, that nothing refers to; renumber the rest."""
     sub = model.subgraphs[0]
@@ -278,6 +287,7 @@ def rewrite(content: bytes, inputs: list[str], outputs: list[str]) -> bytes:
     single_channel_convolutions(graph)
     same_padding(graph)
     strip(model, inputs, outputs)
+    share_empty_buffers(model)
     drop_unused(model)
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")

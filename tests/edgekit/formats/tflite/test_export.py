@@ -123,6 +123,17 @@ def test_rewrites_change_no_code_and_remove_pads_and_layout_changes() -> None:
     assert len(after) < len(before)
 
 
+def test_no_buffer_is_empty_but_the_first(residual: tuple[Model, Artifact]) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    stored = schema.ModelT.InitFromPackedBuf(residual[1].path.read_bytes(), 0)
+    sizes = [0 if buffer.data is None else len(buffer.data) for buffer in stored.buffers]
+    assert sizes[0] == 0
+    assert all(sizes[1:])
+    made = [int(tensor) for op in stored.subgraphs[0].operators for tensor in op.outputs]
+    assert {stored.subgraphs[0].tensors[tensor].buffer for tensor in made} == {0}
+
+
 def test_float_export_equals_the_network(tmp_path: Path) -> None:
     model = nets.model(nets.TINY_CONV)
     artifact = export_tflite(model, "litert", tmp_path, "float", Export())
