@@ -157,14 +157,24 @@ def write_json(path: Path, results: Results, machine: Mapping[str, Any], version
     _replace(path, json.dumps(content, indent=1) + "\n")
 
 
+@dataclass(frozen=True)
+class Page:
+    """The head of a page of tables: its title, how the numbers are made, and the command that makes them again."""
+
+    title: str
+    method: str
+    command: str
+
+
 def write_markdown(
-    path: Path, title: str, command: str, results: Results, machine: Mapping[str, Any], versions: Mapping[str, str]
+    path: Path, page: Page, results: Results, machine: Mapping[str, Any], versions: Mapping[str, str]
 ) -> None:
     """Write a page: what was run, where, and one table per case. Appears whole or not at all."""
     described = [f"- {name.replace('_', ' ')}: {_plain(value)}" for name, value in machine.items()]
     parts = [
-        f"# {title}",
-        f"Written by `{command}`; every number is of that run.",
+        f"# {page.title}",
+        page.method,
+        f"Made by `{page.command}`; every number is of that run.",
         "\n".join(described),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         "A value with brackets is followed by its 95 % interval. KB are 1,000 bytes.",

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.rows import (
     Interval,
+    Page,
     Results,
     Row,
     cpu_flags,
@@ -102,10 +103,11 @@ def test_json_holds_machine_versions_rows_and_notes(tmp_path: Path):
 def test_the_page_says_how_it_was_made_and_what_is_missing(tmp_path: Path):
     results = Results([Row("a", "edgekit", "size", 330.0, "KB")], ["no rows of peer: absent"])
     machine = {"cpu": "a processor", "governor": None}
-    write_markdown(tmp_path / "page.md", "int8", "python benchmarks/x.py", results, machine, {"numpy": "2.0"})
+    head = Page("int8", "Medians of one run.", "python benchmarks/x.py")
+    write_markdown(tmp_path / "page.md", head, results, machine, {"numpy": "2.0"})
     page = (tmp_path / "page.md").read_text()
     for part in (
-        "# int8\n",
+        "# int8\n\nMedians of one run.\n",
         "`python benchmarks/x.py`",
         "- cpu: a processor",
         "- governor: not known",
