@@ -145,7 +145,7 @@ def _read(path: str, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 def _check_file(path: str) -> None:
     if not Path(path).is_file():
-        raise DataError("there is no such file", path, "set EDGEKIT_DATA to the folder that holds the data sets")
+        raise DataError("there is no such file", path, "correct the path, or EDGEKIT_DATA where it is used")
 
 
 def _samples(inputs: NDArray[Any], labels: NDArray[Any], where: str) -> RawSamples:

@@ -31,17 +31,10 @@ def prune(model: Model, options: PruneOptions, context: Context) -> Model:
     those that no allowed width is below, stay whole and are logged with the reason.
 
     Raises:
-        PassError: not exactly one of the two ratios is set, the bound cannot be met, nothing can be cut, or the pruned
-            network does not run.
+        PassError: the bound cannot be met, nothing can be cut, or the pruned network does not run.
 
     Source: groups, Fang et al., arXiv:2301.12900; scores, see `importance.py`.
     """
-    if (options.macs_ratio is None) == (options.channel_ratio is None):
-        raise PassError(
-            what=f"macs_ratio is {options.macs_ratio} and channel_ratio is {options.channel_ratio}",
-            where="step prune",
-            fix="set exactly one of macs_ratio and channel_ratio",
-        )
     multiple = options.multiple_of or int(context.target.channel_multiple.value)
     choice = _choice(model, options, context, multiple)
     removed = _choose(model, options, choice)

@@ -83,7 +83,7 @@ class Evaluated:
     outputs: dict[str, NDArray[np.float32]]
 
 
-def float_metric(stage: Stage, workshop: Workshop) -> NetworkMetric:
+def float_metric(stage: Stage, workshop: Workshop, title: str) -> NetworkMetric:
     """A stage's metric on the test split, in PyTorch.
 
     Kept by what the network is, not by the step that made it: quantisation leaves the float network as it was.
@@ -92,7 +92,7 @@ def float_metric(stage: Stage, workshop: Workshop) -> NetworkMetric:
     key = float_metric_key(model_digest(network), workshop.plan.around)
     folder = workshop.store.find(key.key)
     if folder is None:
-        with workshop.reporter.task("testing the float network"):
+        with workshop.reporter.task(f"testing {title}"):
             test = workshop.data.test
             found = NetworkMetric(value=network_metric(stage.model, test, workshop.metric), samples=len(test))
 

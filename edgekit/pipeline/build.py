@@ -16,7 +16,7 @@ from edgekit.pipeline.plan import Plan
 from edgekit.pipeline.progress import Reporter, Silent
 from edgekit.pipeline.request import BuildRequest, find_device, plan_build
 from edgekit.pipeline.run import Stages, Workshop, run_steps
-from edgekit.release.bundle import read_manifest, write_bundle
+from edgekit.release.bundle import check_place, read_manifest, write_bundle
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import Manifest, Skipped, StepRow
 from edgekit.store.profiles import ProfileStore
@@ -56,6 +56,7 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
         store = StepStore(home / "steps")
         device = find_device(request.device) if request.device is not None else None
         plan = plan_build(request, store)
+        check_place(request.out, plan.name)
         for override in plan.overrides:
             reporter.note(f"{override.path} stands in for the shipped file of that name")
         workshop = Workshop(plan, store, reporter)

@@ -30,6 +30,7 @@ class Variant:
         precision: `int8` needs a quantisation table.
         ships: False for a float version of a quantised artifact, made to compare its speed with.
         of: the network that is exported: the last step's, or the one that compression is compared with.
+        not_int8: why a quantised model is exported in float32 here; empty where it is not.
     """
 
     format: FormatName
@@ -39,6 +40,7 @@ class Variant:
     precision: Literal["fp32", "int8"]
     ships: bool = True
     of: Literal["last", "reference"] = "last"
+    not_int8: str = ""
 
     @property
     def local_runtime(self) -> LocalRuntime:
@@ -62,7 +64,8 @@ def choose_variants(
     """Every file to export, in the target's order of preference; float versions to compare with come last.
 
     The first artifact of a suffix is `model`, a second `model.<convention>`; TensorRT's is always the latter, because
-    `model.onnx` is what a reader hands to ONNX Runtime.
+    `model.onnx` is what a reader hands to ONNX Runtime. Where a format's runtime has no int8 on the target, it gets the
+    float network: a Q/DQ program would not build there, or run slower.
 
     Args:
         quantised: whether the model has a quantisation table.
@@ -89,12 +92,17 @@ def choose_variants(
         plain = row.format != "tensorrt" and suffix not in taken
         taken |= {suffix} if plain else set()
         stem = "model" if plain else f"model.{row.convention}"
-        variants.append(Variant(row.format, row.convention, row.runtime, stem, "int8" if quantised else "fp32"))
+        runs = row.precisions or target.precisions
+        not_int8 = ""
+        if quantised and "int8" not in runs:
+            not_int8 = f"{row.runtime} on {target.name} runs {', '.join(runs)}: exported in fp32"
+        precision: Literal["fp32", "int8"] = "int8" if quantised and not not_int8 else "fp32"
+        variants.append(Variant(row.format, row.convention, row.runtime, stem, precision, not_int8=not_int8))
     if quantised and compare:
         variants += [
             Variant(v.format, v.convention, v.runtime, f"{v.stem}.float", "fp32", ships=False)
             for v in variants
-            if not v.stand_in
+            if v.precision == "int8" and not v.stand_in
         ]
     if compare and restructured:
         variants += [

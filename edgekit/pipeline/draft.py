@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import edgekit
@@ -18,7 +18,7 @@ from edgekit.release.gates import STAND_IN_RUNTIME, ArtifactEvidence, Evidence, 
 from edgekit.release.parity import Expected, ParitySamples, Tolerance
 from edgekit.release.sbom import DataSet, Materials
 from edgekit.schema.device import Device
-from edgekit.schema.manifest import Environment, GateRow, ManifestInput, Metrics, RecipeRow, TargetRow
+from edgekit.schema.manifest import Environment, GateRow, ManifestInput, Metrics, RecipeRow, Skipped, TargetRow
 
 _LIBRARIES = (
     "accelerate",
@@ -57,8 +57,8 @@ def draft_bundle(
         DeviceError: an artifact does not run on this machine.
     """
     plan, recipe = workshop.plan, workshop.plan.recipe.recipe
-    reference = float_metric(stages.model[plan.reference], workshop)
-    compressed = float_metric(stages.model[-1], workshop)
+    reference = float_metric(stages.model[plan.reference], workshop, "the float network")
+    compressed = float_metric(stages.model[-1], workshop, "the compressed network in float")
     shipped = tuple(item for item in exported if item.planned.variant.ships)
     evaluated = {item.row.path: evaluate_artifact(item, workshop) for item in shipped}
     gates = _judge(plan, reference, shipped, evaluated, measured, device, measuring)
@@ -94,9 +94,15 @@ def draft_bundle(
         speed=measured.speed,
         gates=gates,
         steps=stages.rows,
-        skipped=(*stages.skipped, *measured.skipped),
+        skipped=(*stages.skipped, *_not_in_integers(shipped), *measured.skipped),
         log=log,
     )
+
+
+def _not_in_integers(shipped: tuple[Exported, ...]) -> Iterator[Skipped]:
+    for item in shipped:
+        if item.planned.variant.not_int8:
+            yield Skipped(what="int8", where=item.row.path, reason=item.planned.variant.not_int8)
 
 
 def _judge(
@@ -114,6 +120,8 @@ def _judge(
             size_bytes=item.row.size_bytes,
             metric=evaluated[item.row.path].metric,
             code_error=evaluated[item.row.path].parity.max_code_error,
+            parity_error=evaluated[item.row.path].parity.max_abs_error,
+            parity_tolerance=evaluated[item.row.path].parity.tolerance,
             integer=item.row.precision == "int8",
             stand_in=item.planned.variant.stand_in,
             code_error_reason=STAND_IN_RUNTIME if item.planned.variant.stand_in else "its outputs are float",

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgekit.data.metrics import Metric
 from edgekit.data.samples import Samples
-from edgekit.errors import ModelError
+from edgekit.errors import DataError, ModelError
 from edgekit.nets.model import Model
 from edgekit.pipeline.parity import Expected, first_output, judge_parity
 from edgekit.profiling.jobs import Inference, infer
@@ -59,13 +59,29 @@ def network_outputs(network: nn.Module, inputs: torch.Tensor) -> NDArray[np.floa
     return torch.cat(parts).float().numpy()
 
 
-def network_metric(model: Model, samples: Samples, metric: Metric) -> float:
-    """A float network's metric in PyTorch.
+def check_samples(model: Model, samples: Samples, where: str) -> None:
+    """Refuse samples that the network was not declared to take, before anything is trained or exported with them.
+
+    Args:
+        where: the recipe's data, for the message.
 
     Raises:
         ModelError: the network has several inputs, and samples have one.
+        DataError: another shape.
     """
     _check_single_input(len(model.inputs), model.source.factory)
+    spec = model.inputs[0]
+    wanted, given = tuple(spec.shape[1:]), tuple(samples.inputs.shape[1:])
+    if wanted != given:
+        raise DataError(
+            f"a sample is {given}, and input {spec.name!r} of the network takes {wanted}",
+            f"data: {where}; model.inputs",
+            "correct model.inputs, the preprocessing of the calibration set, or choose other data",
+        )
+
+
+def network_metric(model: Model, samples: Samples, metric: Metric) -> float:
+    """A float network's metric in PyTorch, on samples that passed `check_samples`."""
     return metric(network_outputs(model.network, samples.inputs), samples.labels.numpy())
 
 

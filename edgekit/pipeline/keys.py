@@ -22,6 +22,9 @@ from edgekit.schema.target import Target
 from edgekit.store.digests import file_sha256, json_sha256
 from edgekit.store.steps import step_key
 
+# What every step is stored with: its model on disk, its parameters, multiply-accumulates and bytes.
+_MEASURED_BY = ("edgekit.nets.count", "edgekit.nets.saved")
+
 Parts = Mapping[str, object]
 
 # Raised when what a stored entry holds changes its form.
@@ -61,7 +64,7 @@ def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
     if source.checkpoint is not None:
         checkpoint = source.checkpoint.model_dump(mode="json", exclude={"path", "sha256"})
         checkpoint["content"] = path_digest(Path(source.checkpoint.path))
-    code = follow_modules(["edgekit.nets.load", "edgekit.nets.saved", module_of(source.factory)])
+    code = follow_modules(["edgekit.nets.load", *_MEASURED_BY, module_of(source.factory)])
     return keyed(
         {
             "pass": "load",
@@ -98,7 +101,7 @@ def data_files(arguments: Mapping[str, Any]) -> dict[str, str]:
     base = Path(folder) if isinstance(folder, str) else Path()
     found = {}
     for key, text in _texts({key: value for key, value in arguments.items() if key != "folder"}):
-        if "/" in text or Path(text).suffix:
+        if "/" in text or Path(text).suffix or (base / text).is_file():
             found[key] = path_digest(base / text)
     if isinstance(folder, str) and not found:
         found["folder"] = path_digest(base)
@@ -143,6 +146,7 @@ def pass_key(
             "target": target_facts(options, around.target),
             "data": around.data,
             "metric": around.metric,
+            "measured by": follow_modules(_MEASURED_BY).digest,
             **follow_loader(load).parts(),
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,8 @@ def measure_on(
         macs_ratio: MACs left / MACs of the float reference.
         batch: that the artifacts were exported with.
     """
-    stand_in_for = target.name if is_stand_in(device.target, device.stand_in_for, target) else None
+    foreign = device.transport == "local" and not _is_architecture(platform.machine(), target.architecture)
+    stand_in_for = target.name if foreign or is_stand_in(device.target, device.stand_in_for, target) else None
     settings = MeasureSettings(threads=target.threads, batch=batch)
     profiles: list[Profile] = []
     references: list[Profile] = []
@@ -94,6 +96,12 @@ def measure_on(
         speed += rows
         reporter.note(_told(one.row.path, found[-1], rows))
     return Measured(tuple(profiles), tuple(references), tuple(speed), tuple(skipped), failed)
+
+
+def _is_architecture(machine: str, architecture: str) -> bool:
+    """Whether this machine can be of a target, whatever devices.yaml says of it; systems spell the names differently."""
+    spelled = {"amd64": "x86_64", "arm64": "aarch64"}
+    return spelled.get(machine.lower(), machine.lower()) == architecture
 
 
 def _float_versions(one: Exported, exported: Sequence[Exported]) -> dict[str, Exported]:

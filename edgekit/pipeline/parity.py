@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from edgekit.errors import StoreError
+from edgekit.errors import FormatError, StoreError
 from edgekit.formats.artifact import Artifact
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
@@ -103,10 +103,20 @@ def judge_parity(
     Tolerated are `codes` codes of an output's own grid and half a code more, since both sides are floats that stand for
     codes; the same of an 8-bit grid over the expected range where an integer network has a float output; and for a
     float artifact `FLOAT_TOLERANCE_RATIO` of the largest value.
+
+    Raises:
+        FormatError: an output is not finite.
     """
     errors, tolerances, code_errors = [], [], []
     for tensor in row.outputs:
         reference = expected.outputs[tensor.network_name].numpy()
+        for who, values in (("the artifact", given[tensor.network_name]), ("its PyTorch program", reference)):
+            if not np.isfinite(values).all():
+                raise FormatError(
+                    f"{who} gives NaN or infinity in output {tensor.network_name!r}",
+                    f"{row.path}, parity samples",
+                    "check weights and preprocessing; a network that overflows cannot be compared or shipped",
+                )
         error = float(np.abs(given[tensor.network_name] - reference).max())
         scale = expected.scales.get(tensor.network_name)
         if scale is not None:

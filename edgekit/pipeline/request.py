@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from collections.abc import Sequence
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import yaml
 
-from edgekit.errors import DeviceError
+from edgekit.errors import DeviceError, ModelError, SchemaError
 from edgekit.pipeline.plan import Plan, make_plan
+from edgekit.pipeline.sources import find_source, module_of
 from edgekit.schema.device import Device
 from edgekit.schema.find import suggest
 from edgekit.schema.load import LoadedRecipe, load_calibration, load_devices, load_recipe, load_target
+from edgekit.schema.recipe import METRIC_NAMES
 from edgekit.store.steps import StepStore
 
 OWN_RECIPE, QUICKSTART = "edgekit.yaml", "quickstart"
@@ -69,6 +72,9 @@ def plan_build(request: BuildRequest, store: StepStore, *, explain: bool = False
         EdgekitError: what was asked cannot be done.
     """
     recipe = _load(request)
+    if request.device is not None:
+        find_device(request.device)
+    _check_names(recipe)
     return make_plan(
         recipe,
         load_target(request.target, request.allow_override),
@@ -80,11 +86,45 @@ def plan_build(request: BuildRequest, store: StepStore, *, explain: bool = False
     )
 
 
+def _check_names(recipe: LoadedRecipe) -> None:
+    """Refuse now what would only be refused when it is imported. Runs nothing of the user's."""
+    written, where = recipe.recipe, recipe.path.name
+    if ":" not in written.metric and written.metric not in METRIC_NAMES:
+        fix = suggest(written.metric, METRIC_NAMES, "metrics")
+        raise SchemaError(f"no metric is called {written.metric!r}", f"{where}: metric", fix)
+    references = {"data": written.data, "metric": written.metric, "model.factory": written.model.factory}
+    if written.teacher is not None:
+        references["teacher.model.factory"] = written.teacher.model.factory
+    for key, reference in references.items():
+        module = module_of(reference)
+        if ":" in reference and find_source(module) is None and not _importable(module.partition(".")[0]):
+            raise ModelError(
+                f"no module is called {module!r}",
+                f"{where}: {key}",
+                "install it, or run edgekit in the folder that it lies in",
+            )
+
+
+def _importable(top: str) -> bool:
+    """Whether a top-level module is there at all; finding it imports nothing."""
+    try:
+        return importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def _load(request: BuildRequest) -> LoadedRecipe:
     """The recipe; for a bare model one that merges its norms and quantises it, data and inputs being given by --set."""
     text = str(request.recipe)
     if ":" not in text or Path(text).exists():
         return load_recipe(request.recipe, request.settings)
+    given = [setting.partition("=")[0].strip() for setting in request.settings]
+    if "data" not in given or not any(key.startswith("model.inputs") for key in given):
+        raise SchemaError(
+            "a bare model needs its data and inputs",
+            text,
+            "add --set data=NAME --set 'model.inputs=[{name: image, shape: [1, 3, 32, 32]}]', or write a recipe",
+        )
     name = text.rpartition(":")[2].lower().replace("_", "-").strip("-")
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / f"{name}.yaml"

@@ -19,7 +19,7 @@ from edgekit.nets.model import Model
 from edgekit.nets.saved import load_model, save_model, state_bytes
 from edgekit.passes.context import Context
 from edgekit.passes.table import PASSES, Pass, run_pass
-from edgekit.pipeline.evaluate import network_metric
+from edgekit.pipeline.evaluate import check_samples, network_metric
 from edgekit.pipeline.parity import output_edges
 from edgekit.pipeline.plan import Plan, PlannedStep
 from edgekit.pipeline.progress import Reporter
@@ -199,12 +199,13 @@ class _Chain:
 
 def measure(model: Model, workshop: Workshop) -> Measure:
     """Size, work and, where there is a selection split, the metric of a float network."""
-    selection = workshop.data.splits.selection
+    splits = workshop.data.splits
+    check_samples(model, splits.calibration, workshop.plan.recipe.recipe.data)
     return Measure(
         params=count_params(model.network),
         macs=count_macs(model),
         size_bytes=state_bytes(model),
-        metric=None if selection is None else network_metric(model, selection, workshop.metric),
+        metric=None if splits.selection is None else network_metric(model, splits.selection, workshop.metric),
     )
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekit.errors import BundleError
-from edgekit.release.content import content_digest
+from edgekit.release.content import content_digest, evidence_digest
 from edgekit.release.gates import write_junit
 from edgekit.release.parity import ParitySamples, parity_bytes
 from edgekit.release.paths import unsafe_path
@@ -115,13 +115,9 @@ def write_bundle(dist: Path, name: str, draft: BundleDraft, environ: Mapping[str
         BundleError: a file of the draft is absent, is not what its artifact row says, or has a path that leaves the
             bundle; or the disk refused. What stood at `dist/name` is untouched then.
     """
-    if not _NAME.fullmatch(name):
-        raise BundleError(f"{name!r} cannot be the name of a bundle", str(dist), "use a-z, 0-9, '.', '_' and '-'")
+    place = check_place(dist, name)
     if draft.full_profiles and not draft.measured:
         raise BundleError("a build without measuring has profiles", name, "set measured, or leave the profiles out")
-    place = dist / name
-    if place.is_symlink() or (place.exists() and not (place / "manifest.json").is_file()):
-        raise BundleError("something that is no bundle is in the way", str(place), "move it, or choose another --out")
     try:
         with building_folder(dist, name) as folder:
             _fill(folder, name, draft, _created_at(draft, environ))
@@ -130,6 +126,25 @@ def write_bundle(dist: Path, name: str, draft: BundleDraft, environ: Mapping[str
         raise BundleError(
             f"the bundle could not be written: {err}", str(place), "check free space and permissions"
         ) from err
+    return place
+
+
+def check_place(dist: Path, name: str) -> Path:
+    """Where the bundle `name` will lie in `dist`; asked before a build, so that hours of work are not lost.
+
+    Raises:
+        BundleError: the name cannot be one, something that is no bundle is in the way, or `dist` cannot be written.
+    """
+    if not _NAME.fullmatch(name):
+        raise BundleError(f"{name!r} cannot be the name of a bundle", str(dist), "use a-z, 0-9, '.', '_' and '-'")
+    place = dist / name
+    if place.is_symlink() or (place.exists() and not (place / "manifest.json").is_file()):
+        raise BundleError("something that is no bundle is in the way", str(place), "move it, or choose another --out")
+    above = next(folder for folder in (dist, *dist.absolute().parents) if folder.exists())
+    if not above.is_dir():
+        raise BundleError("a bundle cannot lie in a file", str(above), "choose another --out")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise BundleError("the folder cannot be written", str(above), "change its permissions, or choose another --out")
     return place
 
 
@@ -169,6 +184,7 @@ def _fill(folder: Path, name: str, draft: BundleDraft, created_at: str | None) -
     (folder / "evidence" / "report.html").write_text(render_html(manifest), encoding="utf-8")
 
     manifest = manifest.model_copy(update={"files": _digests(folder)})
+    manifest = manifest.model_copy(update={"evidence_digest": evidence_digest(manifest)})
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
     (folder / "manifest.json").write_text(f"{text}\n", encoding="utf-8")
 
@@ -208,6 +224,7 @@ def _manifest(draft: BundleDraft, created_at: str | None, files: dict[str, str])
         edgekit_version=draft.edgekit_version,
         created_at=created_at,
         content_digest="",
+        evidence_digest="",
         recipe=draft.recipe,
         target=draft.target,
         overrides=draft.overrides,

@@ -1,4 +1,7 @@
-"""`content_digest`: what makes two builds the same. docs/bundle.md lists every key that enters, and why."""
+"""`content_digest`: what makes two builds the same; `evidence_digest`: everything else that a manifest says.
+
+docs/bundle.md lists every key that enters the first, and why.
+"""
 
 from edgekit.schema.manifest import Manifest
 from edgekit.store.digests import json_sha256
@@ -27,3 +30,11 @@ def content_digest(manifest: Manifest) -> str:
             "files": {path: digest for path, digest in document["files"].items() if not path.startswith(EVIDENCE)},
         }
     )
+
+
+def evidence_digest(manifest: Manifest) -> str:
+    """Sha256 of the canonical JSON of the whole manifest but this key: gates, profiles, times and verdict too.
+
+    It finds a manifest that was edited, not one that was forged: whoever edits it on purpose can digest it again.
+    """
+    return json_sha256(manifest.model_dump(mode="json", exclude={"evidence_digest"}))

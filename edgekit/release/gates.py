@@ -31,6 +31,8 @@ class ArtifactEvidence:
             `code_error_reason` says why.
         integer: whether it computes in integer codes; a float artifact has no codes to compare, and that is no gap.
         stand_in: whether metric and codes come from a runtime that is not the target's own.
+        parity_error: largest difference of an output, as a real number, from the same program; None: not compared.
+        parity_tolerance: what of it is rounding.
     """
 
     path: str
@@ -39,6 +41,8 @@ class ArtifactEvidence:
     code_error: int | None
     integer: bool
     stand_in: bool = False
+    parity_error: float | None = None
+    parity_tolerance: float | None = None
     metric_reason: str = "metric not measured"
     code_error_reason: str = "codes not compared"
 
@@ -90,7 +94,7 @@ def _loosens(old: Bound, new: Bound) -> bool:
 
 
 def judge(gates: Gates, evidence: Evidence) -> tuple[GateRow, ...]:
-    """One row per gate and artifact, in the order of `Gates`, then of the artifacts."""
+    """One row per gate and artifact, in the order of `Gates`, then of the artifacts; last, parity of float outputs."""
     return tuple(_rows(gates, evidence))
 
 
@@ -109,6 +113,16 @@ def _rows(gates: Gates, evidence: Evidence) -> Iterator[GateRow]:
             else:
                 value, gap = _OF_ARTIFACT[name](artifact, evidence.float_metric)
                 yield _row(name, artifact.path, bound, value, gap)
+    for artifact in evidence.artifacts:
+        yield from _parity(artifact, gates)
+
+
+def _parity(artifact: ArtifactEvidence, gates: Gates) -> Iterator[GateRow]:
+    """Of an artifact whose codes no gate judges: an artifact that does something else than its program never passes."""
+    error, tolerance = artifact.parity_error, artifact.parity_tolerance
+    judged_by_codes = gates.parity_code_error is not None and artifact.code_error is not None
+    if error is not None and tolerance is not None and not judged_by_codes and not artifact.stand_in:
+        yield _row("parity", artifact.path, Bound(at_most=tolerance), error, "")
 
 
 def _metric(artifact: ArtifactEvidence, _: float | None) -> _Judged:

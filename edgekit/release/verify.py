@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from edgekit.errors import BundleError, EdgekitError
-from edgekit.release.content import content_digest
+from edgekit.release.content import content_digest, evidence_digest
+from edgekit.release.gates import verdict
 from edgekit.release.parity import Array, Expected, ParitySamples, read_parity
 from edgekit.release.paths import unsafe_path
 from edgekit.schema.manifest import ArtifactRow, Manifest
@@ -24,6 +26,7 @@ from edgekit.store.digests import file_sha256
 
 MANIFEST = "manifest.json"
 PARITY = "parity.safetensors"
+_FIX = "name the folder that `edgekit build` printed"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ RerunParity = Callable[[Path, ArtifactRow, Mapping[str, Array], Mapping[str, Lay
 class Problem:
     """One thing that is wrong with a bundle."""
 
-    kind: Literal["missing", "altered", "added", "unsafe", "oversize", "manifest", "content digest", "parity"]
+    kind: Literal[
+        "missing", "altered", "added", "unsafe", "oversize", "manifest", "content digest", "evidence digest", "parity"
+    ]
     path: str
     detail: str
 
@@ -96,8 +101,13 @@ def verify_bundle(path: Path, rerun_parity: RerunParity | None = None, limits: L
         BundleError: `path` is no directory with a manifest.json.
     """
     limits = limits or Limits()
-    if not path.is_dir() or not os.path.lexists(path / MANIFEST):
-        raise BundleError("this is no bundle: no manifest.json in it", str(path), "name the folder of a bundle")
+    if not path.is_dir():
+        what = "this is a file" if path.exists() else "there is nothing there"
+        raise BundleError(f"{what}, and a bundle is a folder", str(path), _FIX)
+    if not os.path.lexists(path / MANIFEST):
+        inside = sorted(found.parent for found in path.glob(f"*/{MANIFEST}"))
+        fix = f"bundles in it: {', '.join(map(str, inside))}" if inside else _FIX
+        raise BundleError("this is no bundle: no manifest.json in it", str(path), fix)
     found, problems = _walk(path, limits)
     manifest: Manifest | None = None
     if not problems:
@@ -143,6 +153,11 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 def _read(root: Path, size: int, limits: Limits) -> tuple[Manifest | None, list[Problem]]:
     try:
         manifest = Manifest.model_validate_json((root / MANIFEST).read_bytes())
+    except ValidationError as err:
+        first = err.errors(include_url=False, include_context=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        more = f" (and {err.error_count() - 1} more)" if err.error_count() > 1 else ""
+        return None, [Problem("manifest", MANIFEST, f"{key}: {first['msg']}{more}".removeprefix(": "))]
     except (ValueError, RecursionError) as err:
         return None, [Problem("manifest", MANIFEST, " ".join(str(err).split())[:300])]
     unsafe = [
@@ -180,6 +195,13 @@ def _compare_manifest(manifest: Manifest) -> Iterator[Problem]:
         yield Problem(
             "content digest", MANIFEST, f"it says {manifest.content_digest[:12]}, its content has {digest[:12]}"
         )
+    digest = evidence_digest(manifest)
+    if digest != manifest.evidence_digest:
+        detail = f"it says {manifest.evidence_digest[:12]}, its other keys have {digest[:12]}"
+        yield Problem("evidence digest", MANIFEST, detail)
+    judged = verdict(manifest.gates)
+    if judged != manifest.verdict:
+        yield Problem("manifest", MANIFEST, f"its verdict is {manifest.verdict!r}, its gates make it {judged!r}")
 
 
 def _parity(root: Path, manifest: Manifest, rerun: RerunParity) -> tuple[list[ParityCheck], list[Problem]]:

@@ -216,7 +216,8 @@ class Manifest(Record):
     schema_version: Literal[1] = 1
     edgekit_version: str
     created_at: str | None = Field(description="UTC, ISO 8601; none: built with --no-measure and no SOURCE_DATE_EPOCH")
-    content_digest: str
+    content_digest: str = Field(description="of what is deterministic: two builds are the same when it is equal")
+    evidence_digest: str = Field(description="of every other key: finds an edited manifest")
     recipe: RecipeRow
     target: TargetRow
     overrides: tuple[Override, ...] = ()

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekit.schema.base import Options
 
@@ -46,6 +46,12 @@ class PruneOptions(Options):
     multiple_of: int | None = Field(None, ge=1, description="kept widths are multiples of this; none: the target's")
     keep: tuple[str, ...] = Field((), description="layers whose outputs are not pruned; the last linear never is")
     recalibrate_norms: bool = Field(True, description="re-estimate batch-norm statistics on the calibration split")
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> "PruneOptions":
+        if (self.macs_ratio is None) == (self.channel_ratio is None):
+            raise ValueError("set exactly one of macs_ratio, channel_ratio")
+        return self
 
 
 class ReparamOptions(Options):

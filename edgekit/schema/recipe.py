@@ -8,6 +8,7 @@ from edgekit.schema.base import Record
 from edgekit.schema.gates import Gates
 from edgekit.schema.tensors import InputSpec
 
+METRIC_NAMES = ("top1", "top5")  # of data/metrics.py, here because a plan imports no numpy
 FormatName = Literal["onnx", "tflite", "tensorrt"]
 
 
@@ -32,7 +33,9 @@ class ModelSource(Record):
     factory: str = Field(description="package.module:function that returns a torch.nn.Module")
     arguments: dict[str, Any] = Field(default_factory=dict)
     checkpoint: Checkpoint | None = None
-    inputs: tuple[InputSpec, ...] = Field(min_length=1)
+    inputs: tuple[InputSpec, ...] = Field(
+        min_length=1, description="name and shape of each input, batch first: [{name: image, shape: [1, 3, 32, 32]}]"
+    )
 
 
 class Step(Record):
@@ -70,9 +73,11 @@ class Export(Record):
 class Recipe(Record):
     """What to do: model, data, metric, steps in order, seed, gates."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$", description="of the bundle's folder: lower-case letters, digits, . _ -"
+    )
     description: str = ""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="decides initial weights, the order of samples and augmentation")
     model: ModelSource
     data: str = Field(description="name of a calibration set, a path to one, or package.module:function")
     metric: str = Field("top1", description="name of a metric, or package.module:function")

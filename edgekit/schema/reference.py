@@ -40,7 +40,11 @@ def import_function(reference: str, where: str, error: type[EdgekitError]) -> Ca
         ) from err
     function = getattr(module, name, None)
     if not callable(function):
-        offered = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        offered = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and not key.startswith("_") and getattr(value, "__module__", None) == module_name
+        ]
         raise error(
             f"module {module_name} has no function {name!r}",
             f"{where}: {reference}",

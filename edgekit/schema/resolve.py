@@ -120,6 +120,9 @@ def assign_step(steps: Any, keys: Sequence[Key], value: Any, where: str) -> Any:
                 )
             changed = assign({name: options}, keys[1:], value, where)
             return [changed if i == keys[0] else step for i, step in enumerate(steps)]
+    if isinstance(steps, list) and keys and not (isinstance(keys[0], int) and keys[0] < len(steps)):
+        known = [f"{i} is {step_parts(step)[0]}" for i, step in enumerate(steps)]
+        raise SchemaError(f"no step has the number {keys[0]!r}", where, f"steps: {', '.join(known) or 'none'}")
     return assign(steps, keys, value, where)
 
 

@@ -20,12 +20,18 @@ class Fact(Record):
     source: str
 
 
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+
+
 class TargetFormat(Record):
     """One format that the target runs, the convention its integers follow, and what runs it there."""
 
     format: FormatName
     convention: ConventionName
     runtime: RuntimeName
+    precisions: tuple[Precision, ...] | None = Field(
+        None, min_length=1, description="that this runtime has there; none: all of the target's"
+    )
     note: str = ""
 
 
@@ -37,7 +43,7 @@ class Target(Record):
     description: str
     architecture: Literal["x86_64", "aarch64"]
     formats: tuple[TargetFormat, ...] = Field(min_length=1, description="in order of preference")
-    precisions: tuple[Literal["fp32", "fp16", "bf16", "int8"], ...]
+    precisions: tuple[Precision, ...] = Field(min_length=1)
     int8_dot: bool = Field(description="the CPU has an 8-bit dot product with 32-bit sums: VNNI or Arm dotprod")
     channel_multiple: Fact = Field(description="widths are rounded to this by `prune`")
     threads: int = Field(1, ge=1, description="threads used when measuring, unless asked otherwise")

@@ -146,7 +146,8 @@ class StepStore:
     def checkpoints(self, key: str) -> Path:
         """Folder for an unfinished step's checkpoints, made if need be: outlives a kill, goes when the step is put."""
         folder = self._checkpoints(key)
-        folder.mkdir(parents=True, exist_ok=True)
+        with _as_store_error(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def why_not_stored(self, parts: Mapping[str, object], alike: Sequence[str] = ("pass",)) -> tuple[str, ...]:

@@ -3,6 +3,7 @@ import pytest
 
 from edgekit.data.metrics import METRICS, find_metric, top1, top5
 from edgekit.errors import DataError
+from edgekit.schema.recipe import METRIC_NAMES
 
 OUTPUTS = np.array(
     [
@@ -27,6 +28,7 @@ def test_top5_counts_rows_with_the_label_among_five():
 
 def test_a_metric_by_name_or_by_reference():
     assert find_metric("top5") is METRICS["top5"]
+    assert tuple(METRICS) == METRIC_NAMES  # what a plan accepts
     assert find_metric("edgekit.data.metrics:top1") is top1
     with pytest.raises(DataError) as caught:
         find_metric("topp1")

@@ -282,13 +282,6 @@ def test_a_cut_that_changes_nothing_is_refused(build, make_context):
     assert "64" in error.value.what
 
 
-@pytest.mark.parametrize("given", [{}, {"macs_ratio": 0.5, "channel_ratio": 0.5}])
-def test_exactly_one_ratio_is_wanted(given, build, make_context):
-    with pytest.raises(PassError) as error:
-        prune(build("vgg"), PruneOptions(**given), make_context())
-    assert "exactly one" in error.value.fix
-
-
 @pytest.mark.parametrize("global_ranking", [True, False])
 def test_a_bound_that_cannot_be_met_says_what_can(global_ranking, build, make_context):
     options = PruneOptions(macs_ratio=0.05, min_keep_ratio=0.5, global_ranking=global_ranking)

@@ -38,6 +38,24 @@ def test_a_float_model_is_exported_in_float_and_compared_with_nothing():
     ]
 
 
+def test_a_runtime_without_int8_on_the_target_gets_the_float_network_and_says_why():
+    trt, onnx = choose_variants(load_target("jetson-nano").target, Export(), quantised=True, compare=True)[:2]
+    assert (trt.format, trt.precision, onnx.format, onnx.precision) == ("tensorrt", "fp32", "onnx", "int8")
+    assert trt.not_int8 == "trtexec on jetson-nano runs fp32, fp16: exported in fp32"
+    assert onnx.not_int8 == ""
+    assert choose_variants(load_target("jetson-nano").target, Export(), quantised=False)[0].not_int8 == ""
+
+
+def test_a_float_artifact_has_no_float_version_to_compare_with():
+    row = X86.formats[0].model_copy(update={"precisions": ("fp32",)})
+    target = X86.model_copy(update={"formats": (row, X86.formats[1])})
+    assert named(choose_variants(target, Export(), quantised=True, compare=True)) == [
+        ("onnx", "model", "fp32", True),
+        ("tflite", "model", "int8", True),
+        ("tflite", "model.float", "fp32", False),
+    ]
+
+
 def test_a_format_that_the_target_does_not_run_is_refused():
     with pytest.raises(SchemaError) as caught:
         choose_variants(X86, Export(formats=("tensorrt",)), quantised=True)

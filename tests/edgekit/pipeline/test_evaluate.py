@@ -6,10 +6,10 @@ import torch
 
 from edgekit.data.metrics import top1
 from edgekit.data.samples import Samples
-from edgekit.errors import ModelError
+from edgekit.errors import DataError, ModelError
 from edgekit.nets.load import build
 from edgekit.pipeline.artifacts import HERE
-from edgekit.pipeline.evaluate import network_metric, network_outputs, run_artifact
+from edgekit.pipeline.evaluate import check_samples, network_metric, network_outputs, run_artifact
 from edgekit.pipeline.parity import Expected
 from edgekit.profiling.jobs import Inference
 from edgekit.schema.recipe import ModelSource
@@ -41,8 +41,18 @@ def test_a_network_of_two_inputs_is_refused():
     spec = (InputSpec(name="a", shape=(1, 2)), InputSpec(name="b", shape=(1, 2)))
     model = build(ModelSource(factory="torch.nn:Bilinear", inputs=spec, arguments=_BILINEAR))
     with pytest.raises(ModelError) as caught:
-        network_metric(model, Samples(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64)), top1)
+        check_samples(model, Samples(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64)), "digits")
     assert "2 inputs" in caught.value.what
+
+
+def test_samples_of_another_shape_than_declared_are_refused():
+    model = nets.model(nets.TINY_CONV)
+    check_samples(model, Samples(torch.zeros(3, 2, 8, 8), torch.zeros(3, dtype=torch.int64)), "digits")
+    with pytest.raises(DataError) as caught:
+        check_samples(model, Samples(torch.zeros(3, 2, 9, 8), torch.zeros(3, dtype=torch.int64)), "digits")
+    assert "(2, 9, 8)" in caught.value.what
+    assert "(2, 8, 8)" in caught.value.what
+    assert caught.value.where == "data: digits; model.inputs"
 
 
 _BILINEAR = {"in1_features": 2, "in2_features": 2, "out_features": 2}

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+from edgekit.passes.table import PASSES
 from edgekit.pipeline import keys
 from edgekit.pipeline.choose import choose_variants
 from edgekit.pipeline.keys import Surroundings, data_files, data_parts, model_key, path_digest, target_facts
@@ -57,6 +58,24 @@ def test_files_of_a_data_set_count_by_content(tmp_path):
     assert data_files(arguments) != before
 
 
+def test_a_file_without_suffix_in_the_working_directory_counts(workplace):
+    (workplace / "samples").write_bytes(b"1")
+    before = data_files({"path": "samples", "kind": "npz"})
+    assert list(before) == ["path"]
+    (workplace / "samples").write_bytes(b"2")
+    assert data_files({"path": "samples", "kind": "npz"}) != before
+
+
+def test_how_a_step_is_measured_counts(monkeypatch):
+    def made() -> str:
+        row = PASSES["train"]
+        return keys.pass_key("train", row.options(), 0, "0" * 64, None, AROUND, row.load).key
+
+    before = made()
+    monkeypatch.setattr(keys, "_MEASURED_BY", ("edgekit.nets.count",))
+    assert made() != before
+
+
 def test_a_folder_counts_as_a_whole_where_nothing_in_it_is_named(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"1")
     before = data_files({"folder": str(tmp_path)})
@@ -77,8 +96,8 @@ def test_a_users_data_function_counts_by_its_source(workplace):
 
 def test_prune_reads_the_channel_multiple_of_the_target_unless_it_has_its_own():
     jetson = load_target("jetson").target
-    assert target_facts(PruneOptions(), jetson) == {"channel_multiple": 16.0}
-    assert target_facts(PruneOptions(multiple_of=4), jetson) == {}
+    assert target_facts(PruneOptions(macs_ratio=0.5), jetson) == {"channel_multiple": 16.0}
+    assert target_facts(PruneOptions(macs_ratio=0.5, multiple_of=4), jetson) == {}
     assert target_facts(QuantizeOptions(), jetson) == {}
 
 

@@ -1,3 +1,4 @@
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,9 +97,17 @@ def test_a_device_of_another_target_is_a_stand_in_and_runs_what_it_has():
     assert all(row.stand_in for row in found.speed)
 
 
+def test_this_machine_is_no_device_of_another_architecture_whatever_its_entry_says(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    found = measured("cpu-x86-64", Bench(), LOCAL)
+    assert {profile.stand_in_for for profile in found.profiles} == {"cpu-x86-64"}
+    monkeypatch.setattr(platform, "machine", lambda: "AMD64")
+    assert not any(profile.stand_in for profile in measured("cpu-x86-64", Bench(), LOCAL).profiles)
+
+
 def test_a_tensorrt_artifact_has_a_reason_and_fails_only_on_a_board_that_should_run_it():
     on_x86 = measured("jetson", Bench())
-    on_jetson = measured("jetson", Bench(), Device(name="orin", target="jetson-orin-nano"))
+    on_jetson = measured("jetson", Bench(), Device(name="orin", target="jetson-orin-nano", transport="ssh"))
     assert [row.where for row in on_x86.skipped] == ["model.tensorrt.onnx on bench"]
     assert "engine.json" in on_x86.skipped[0].reason
     assert (on_x86.failed, on_jetson.failed) == (False, True)

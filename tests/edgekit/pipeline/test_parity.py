@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgekit.errors import FormatError
 from edgekit.formats.artifact import Artifact
 from edgekit.pipeline.parity import Expected, expect, judge_parity, load_expected, output_edges, save_expected
 from edgekit.schema.manifest import ArtifactRow, QuantisedTensor
@@ -104,3 +105,10 @@ def test_agreement_is_the_share_of_equal_decisions():
 
 def test_outputs_are_traced_to_the_activation_that_makes_them():
     assert output_edges(nets.model(nets.TINY_CONV)) == {"output": "linear/linear"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_output_that_is_not_finite_is_refused(value):
+    with pytest.raises(FormatError) as raised:
+        judged([[1.0, -2.0], [0.5, value]])
+    assert "NaN or infinity in output" in raised.value.what

@@ -57,6 +57,24 @@ def test_every_gate_gives_one_row_for_every_artifact_and_only_those_set_do():
     assert judge(Gates(), evidence) == ()
 
 
+def test_an_artifact_that_differs_from_its_program_fails_though_no_gate_compares_codes():
+    wrong = {"parity_error": 0.5, "parity_tolerance": 0.01}
+    floats = artifact("f.onnx", integer=False, code_error=None, **wrong)
+    ungated = artifact("u.onnx", **wrong)
+    stand_in = artifact("s.onnx", stand_in=True, integer=False, code_error=None, **wrong)
+    for gates, evidence, judged in (
+        (GATES, floats, True),
+        (Gates(), floats, True),
+        (Gates(), ungated, True),
+        (GATES, ungated, False),  # its codes have a row of their own
+        (GATES, stand_in, False),
+    ):
+        rows = [row for row in judge(gates, Evidence(0.9173, (evidence,))) if row.name == "parity"]
+        assert [row.state for row in rows] == ["failed"] * judged
+    near = artifact("f.onnx", integer=False, code_error=None, parity_error=0.01, parity_tolerance=0.01)
+    assert rows_of(Evidence(0.9173, (near,)))[("parity", "f.onnx")].state == "passed"
+
+
 def test_values_on_their_bounds_pass_and_beyond_them_fail():
     rows = rows_of(Evidence(0.9173, (artifact(),), (profile(),), "pi5"))
     states = {name: (row.state, row.value) for (name, _), row in rows.items()}

@@ -7,9 +7,10 @@ import pytest
 
 from edgekit.errors import BundleError, DeviceError
 from edgekit.release.bundle import read_manifest, write_bundle
+from edgekit.release.content import evidence_digest
 from edgekit.release.parity import Tolerance
 from edgekit.release.paths import unsafe_path
-from edgekit.release.verify import Answers, Limits, verify_bundle
+from edgekit.release.verify import MANIFEST, Answers, Limits, verify_bundle
 
 
 @pytest.fixture
@@ -55,7 +56,39 @@ def test_an_altered_manifest_fails_its_content_digest(bundle):
     document = json.loads((bundle / "manifest.json").read_text())
     document["metrics"]["per_artifact"]["model.onnx"]["top1"]["value"] = 0.999
     rewrite(bundle, metrics=document["metrics"])
-    assert problems(verify_bundle(bundle)) == [("content digest", "manifest.json")]
+    assert problems(verify_bundle(bundle)) == [("content digest", MANIFEST), ("evidence digest", MANIFEST)]
+
+
+def test_a_verdict_that_its_gates_do_not_make_is_found_even_where_it_was_digested_again(bundle):
+    changed = read_manifest(bundle).model_copy(update={"verdict": "pass"})
+    rewrite(bundle, verdict="pass")
+    assert problems(verify_bundle(bundle)) == [("evidence digest", MANIFEST), ("manifest", MANIFEST)]
+    rewrite(bundle, verdict="pass", evidence_digest=evidence_digest(changed))
+    assert problems(verify_bundle(bundle)) == [("manifest", MANIFEST)]
+
+
+def test_a_measured_value_that_was_edited_is_found(bundle):
+    rows = json.loads((bundle / MANIFEST).read_text())["profiles"]
+    rows[0]["p50_ms"] = 0.001
+    rewrite(bundle, profiles=rows)
+    assert problems(verify_bundle(bundle)) == [("evidence digest", MANIFEST)]
+
+
+def test_a_manifest_that_is_none_is_named_in_one_line(bundle):
+    (bundle / MANIFEST).write_text('{"recipe": 1}')
+    (problem,) = verify_bundle(bundle).problems
+    assert problem.kind == "manifest"
+    assert "https" not in problem.detail
+    assert "(and" in problem.detail
+
+
+def test_the_bundles_inside_a_folder_are_suggested(bundle):
+    with pytest.raises(BundleError) as caught:
+        verify_bundle(bundle.parent)
+    assert str(bundle) in caught.value.fix
+    with pytest.raises(BundleError) as caught:
+        verify_bundle(bundle / MANIFEST)
+    assert "a file" in caught.value.what
 
 
 def test_a_file_swapped_with_its_digest_still_fails(bundle):
@@ -63,7 +96,11 @@ def test_a_file_swapped_with_its_digest_still_fails(bundle):
     files = json.loads((bundle / "manifest.json").read_text())["files"]
     files["model.onnx"] = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"  # sha256 of b"other"
     rewrite(bundle, files=files)
-    assert problems(verify_bundle(bundle)) == [("manifest", "model.onnx"), ("content digest", "manifest.json")]
+    assert problems(verify_bundle(bundle)) == [
+        ("manifest", "model.onnx"),
+        ("content digest", MANIFEST),
+        ("evidence digest", MANIFEST),
+    ]
 
 
 def test_files_that_every_bundle_has_must_be_listed(bundle):

@@ -44,7 +44,7 @@ def test_the_digest_depends_on_what_is_said_not_on_where_it_lies(folder, tmp_pat
 def test_a_variable_that_decides_what_is_built_counts_in_the_digest(folder):
     rewrite(folder, "importance: magnitude", "importance: '${RANK:-taylor}'")
     default = load(folder)
-    assert default.recipe.steps[2].options == {"importance": "taylor"}
+    assert default.recipe.steps[2].options == {"macs_ratio": 0.5, "importance": "taylor"}
     assert load(folder, environment={**ENVIRONMENT, "RANK": "taylor"}).digest == default.digest
     assert load(folder, environment={**ENVIRONMENT, "RANK": "magnitude"}).digest != default.digest
 
@@ -125,7 +125,7 @@ def test_set_changes_values_by_path(folder):
         ("sed=7", "unknown key 'sed'"),
         ("steps.2.prune.importanc=taylor", "unknown key 'importanc'"),
         ("steps.1.prune.keep=[a]", "step 1 is 'reparam'"),
-        ("steps.9.prune.keep=[a]", "no item 9"),
+        ("steps.9.prune.keep=[a]", "no step has the number 9"),
         ("name.x=1", "has no key 'x'"),
         ("seed", "not key=value"),
         ("model..width=1", "not key=value"),
