@@ -20,11 +20,12 @@ from edgekit.numerics.fold import NormStats, fold_batch_norm
 
 _PADDED_BY_WORD = {aten.conv1d.padding: aten.conv1d.default, aten.conv2d.padding: aten.conv2d.default}
 _NO_OP_IN_EVAL = frozenset({aten.dropout.default, aten.dropout_.default, aten.alias.default, aten.contiguous.default})
-_OUT_OF_PLACE = {
+_SAME_RESULT = {
     aten.relu_.default: aten.relu.default,
     aten.add_.Tensor: aten.add.Tensor,
     aten.mul_.Tensor: aten.mul.Tensor,
     aten.hardtanh_.default: aten.hardtanh.default,
+    aten.view.default: aten.reshape.default,  # an exporter that moves channels last has no memory to view
 }
 
 
@@ -44,7 +45,7 @@ def _drop_no_ops(module: fx.GraphModule) -> None:
     for node in list(module.graph.nodes):
         if node.op != "call_function":
             continue
-        node.target = _OUT_OF_PLACE.get(node.target, node.target)
+        node.target = _SAME_RESULT.get(node.target, node.target)
         if node.target in _NO_OP_IN_EVAL:
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)

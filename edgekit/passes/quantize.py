@@ -32,7 +32,7 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
     """Add a quantisation table to `model`: ranges of activations, per-channel codes of weights.
 
     Raises:
-        PassError: the calibration split is empty, or an activation is not finite.
+        PassError: the calibration split is empty, the network has several inputs, or an activation is not finite.
     """
     samples = context.splits.calibration
     if options.samples is not None:
@@ -57,6 +57,12 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
 def _observe(model: Model, samples: Samples, context: Context) -> dict[str, Histogram]:
     if len(samples) == 0:
         raise PassError("the calibration split is empty", "step quantize", "give it samples: calib file, `calibration`")
+    if len(model.inputs) != 1:
+        raise PassError(
+            f"the network has {len(model.inputs)} inputs, and calibration samples have one",
+            "step quantize",
+            "wrap the network so that it takes one input",
+        )
     seen: dict[str, Histogram] = {}
     full = len(samples) // CALIBRATION_BATCH * CALIBRATION_BATCH
     # a program has a fixed batch, so what does not fill one is traced and run by itself

@@ -99,7 +99,7 @@ def measure_on(
 
 
 def _is_architecture(machine: str, architecture: str) -> bool:
-    """Whether this machine can be of a target, whatever devices.yaml says of it; systems spell the names differently."""
+    """Whether this machine can be of a target, whatever devices.yaml says. Systems spell the names differently."""
     spelled = {"amd64": "x86_64", "arm64": "aarch64"}
     return spelled.get(machine.lower(), machine.lower()) == architecture
 

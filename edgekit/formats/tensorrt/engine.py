@@ -1,5 +1,5 @@
 """The plan to build a TensorRT engine on the board: engine.json. An engine fits the GPU and the library it was built
-with, so it is built where it runs; without a reachable board the bundle says `engine: deferred` and how.
+with, so it is built where it runs; until then the bundle says `engine: deferred` and how.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def write_engine_plan(folder: Path, row: ArtifactRow) -> Path:
     """Write `engine.json` beside the ONNX file of `row`: what to build, from what, with which command."""
     plan: Mapping[str, object] = {
         "engine": "deferred",
-        "reason": "no device was reached; an engine fits only the GPU and TensorRT version it was built with",
+        "reason": "an engine fits only the GPU and TensorRT version that it is built with, so the board builds it",
         "onnx": {"path": row.path, "sha256": row.sha256},
         "precision": row.precision,
         "command": trtexec_command(row),

@@ -5,14 +5,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from edgekit.data.samples import Samples, Splits
 from edgekit.errors import PassError
 from edgekit.nets.graph import tensor_of
+from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.numerics.quantise import decode, encode
 from edgekit.passes.quantize import BIAS_MAX, quantize
 from edgekit.schema.passes import QuantizeOptions
+from edgekit.schema.recipe import ModelSource
+from edgekit.schema.tensors import InputSpec, OutputSpec
 from tests import nets
 from tests.edgekit.formats.quantised import context, quantised
 
@@ -106,3 +110,34 @@ def test_the_mse_observer_loses_less_than_min_max_on_a_bell_curve() -> None:
         codes = encode(inputs, edge.scale, edge.zero_point, -128, 127)
         losses[observer] = float((decode(codes, edge.scale, edge.zero_point) - inputs).square().mean())
     assert losses["mse"] < 0.95 * losses["min-max"]
+
+
+class _Siamese(nn.Module):
+    """One layer on two tensors of very different size, so that its bias needs two grids and its weight one scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 1)
+        nn.init.constant_(self.conv.weight, 1e-6)
+        nn.init.constant_(self.conv.bias, 1000.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.conv(x) * 10)
+
+
+def test_a_weight_of_two_layers_has_the_scale_that_both_biases_fit() -> None:
+    source = ModelSource(factory="tests:siamese", inputs=(InputSpec(name="image", shape=(1, 2, 4, 4)),))
+    model = Model(_Siamese().eval(), source, (OutputSpec(name="output", shape=(1, 2, 4, 4)),))
+    table = quantize(model, QuantizeOptions(), context(model)).table
+    assert table is not None
+    (weight,) = table.weights.values()
+    for edge in ("input:image", "/mul"):
+        assert (1000.0 / (table.edges[edge].scale * weight.scale) <= BIAS_MAX * 1.0001).all()
+
+
+def test_a_network_of_two_inputs_is_refused() -> None:
+    source = ModelSource(factory="tests:two", inputs=tuple(InputSpec(name=n, shape=(1, 2, 4, 4)) for n in "ab"))
+    model = Model(nn.Bilinear(4, 4, 2).eval(), source, (OutputSpec(name="output", shape=(1, 2, 4, 2)),))
+    with pytest.raises(PassError) as raised:
+        quantize(model, QuantizeOptions(), context(nets.model(nets.TINY_CONV)))
+    assert "2 inputs" in raised.value.what

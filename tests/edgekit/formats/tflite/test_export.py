@@ -199,3 +199,24 @@ def test_a_tensor_that_is_two_outputs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError) as raised:
         export_tflite(Model(_Repeated().eval(), source, outputs), "litert", tmp_path, "float", Export())
     assert "two inputs or outputs" in raised.value.what
+
+
+class _Viewed(nn.Module):
+    """The flattening of older networks: a view, which a channels-last map does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+        self.linear = nn.Linear(144, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.conv(x).view(x.shape[0], -1))
+
+
+def test_a_view_of_a_feature_map_is_expressed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = ModelSource(factory="tests:viewed", inputs=(InputSpec(name="image", shape=(1, 2, 8, 8)),))
+    model = Model(_Viewed().eval(), source, (OutputSpec(name="output", shape=(1, 3)),))
+    artifact = export_tflite(model, "litert", tmp_path, "float", Export())
+    (x,) = model.example(1, seed=1)
+    np.testing.assert_allclose(_run(artifact.path.read_bytes(), x)[0], model.network(x).detach(), rtol=1e-5, atol=1e-5)
