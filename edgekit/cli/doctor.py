@@ -18,7 +18,7 @@ import psutil
 from rich.text import Text
 
 from edgekit import __version__
-from edgekit.cli.output import console, json_option, print_json, table
+from edgekit.cli.output import console, counted, json_option, print_json, table
 from edgekit.errors import EdgekitError
 from edgekit.schema.find import names, shipped_folder
 from edgekit.schema.load import load_devices, load_target
@@ -93,9 +93,12 @@ def check_requirements(requirements: Iterable[str], versions: Mapping[str, str])
         extra = _EXTRA.search(match[3] or "")
         wanted.setdefault(extra[1] if extra else "", []).append(_canonical(match[1]))
     checks = []
+    shared = set(wanted.get("torch", ()))  # in nearly every extra: listed once
     for extra_name, libraries in wanted.items():
         if extra_name == "all":
             continue
+        if extra_name != "torch":
+            libraries = [library for library in libraries if library not in shared]
         present = [f"{name} {versions[name]}" for name in libraries if name in versions]
         missing = [name for name in libraries if name not in versions]
         name = f"extra {extra_name}" if extra_name else "core libraries"
@@ -135,7 +138,9 @@ def check_shipped() -> Check:
         return Check("targets and devices", "problem", f"{error.where}: {error.what}", error.fix)
     own = sum(target.override is not None for target in targets)
     note = f", {own} of them standing in for shipped ones" if own else ""
-    return Check("targets and devices", "ok", f"{len(targets)} targets{note}, {len(devices)} devices")
+    return Check(
+        "targets and devices", "ok", f"{counted(len(targets), 'target')}{note}, {counted(len(devices), 'device')}"
+    )
 
 
 def check_disk(free_bytes: int) -> Check:

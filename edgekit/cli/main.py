@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import tempfile
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +14,7 @@ import click
 from edgekit import __version__
 from edgekit.cli.output import print_error
 from edgekit.errors import DeviceError, EdgekitError
+from edgekit.schema.find import suggest
 
 # name -> where its click command is, and its line in --help; printing the help so imports none of them
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -40,9 +44,9 @@ class LazyGroup(click.Group):
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name, imported now; None where there is none."""
+        """The command of a name, imported now; a usage error that names the nearest where there is none."""
         if cmd_name not in self.table:
-            return None
+            ctx.fail(f"no command is called {cmd_name!r}; {suggest(cmd_name, self.table, 'commands')}")
         module, _, attribute = self.table[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
@@ -67,6 +71,30 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted: run the same command to resume", err=True)
             ctx.exit(EXIT_INTERRUPTED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of a pipe has gone; click ends quietly
+                raise
+            where = str(error.filename or "the system")
+            found = EdgekitError(f"{error.strerror or error}", where, "check free space and permissions")
+            print_error(found, ctx.meta[_AS_JSON])
+            ctx.exit(EXIT_ERROR)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # a bug of ours: the user gets a message, and we the traceback
+            print_error(_fault(error), ctx.meta[_AS_JSON])
+            ctx.exit(EXIT_ERROR)
+
+
+def _fault(error: Exception) -> EdgekitError:
+    handle, path = tempfile.mkstemp(prefix="edgekit-fault-", suffix=".txt")
+    with open(handle, "w", encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return EdgekitError(
+        f"a fault in edgekit: {type(error).__name__}: {error}",
+        f"{last.filename}, line {last.lineno}",
+        f"report it with {path}, which holds the traceback",
+    )
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

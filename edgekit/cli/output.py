@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from edgekit.errors import EdgekitError
+from edgekit.report.tables import add_row, plain_table
 from edgekit.schema.manifest import Override
 
 PIPED_WIDTH = 160
@@ -26,7 +28,22 @@ json_option: Callable[[Any], Any] = click.option(
 def console(stderr: bool = False) -> Console:
     """A console on the current stdout or stderr: no colour and a fixed width when it is not a terminal."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else PIPED_WIDTH)
+    if stream.isatty():
+        return Console(file=stream, highlight=False)
+    return Console(file=cast(IO[str], _Trimmed(stream)), highlight=False, width=PIPED_WIDTH)
+
+
+class _Trimmed:
+    """A text stream without the blanks that fill a table up to the console's width."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return int(self._stream.write(re.sub(r" +$", "", text, flags=re.MULTILINE)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def print_json(document: Any) -> None:
@@ -34,14 +51,17 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table whose cells are shown as they are, never read as markup; None is an empty cell."""
-    drawn = Table(title=Text(title), title_justify="left", header_style="bold")
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> RenderableType:
+    """A table under its title; the first column is never broken, and None is an empty cell."""
+    drawn = plain_table(*((column, "l") for column in columns), whole=columns[0])
     for row in rows:
-        drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    return drawn
+        add_row(drawn, *("" if cell is None else str(cell) for cell in row))
+    return Group(Text(title, style="bold cyan"), Padding(drawn, (0, 0, 0, 1)))
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 problem`, `2 problems`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def print_overrides(overrides: Iterable[Override | None]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from edgekit.cli.output import console, json_option, print_json, print_overrides, table
@@ -51,12 +53,12 @@ def plan(
                 console().print(Text(f"  {line}"))
 
 
-def _steps(title: str, steps: list[PlannedStep]) -> Table:
+def _steps(title: str, steps: list[PlannedStep]) -> RenderableType:
     rows = ((_name(step), _options(step), step.key.key[:12], _state(step.cached)) for step in steps)
     return table(title, ("step", "options set", "key", "state"), rows)
 
 
-def _artifacts(artifacts: tuple[PlannedArtifact, ...]) -> Table:
+def _artifacts(artifacts: tuple[PlannedArtifact, ...]) -> RenderableType:
     rows = (
         (
             one.variant.format,
@@ -64,7 +66,7 @@ def _artifacts(artifacts: tuple[PlannedArtifact, ...]) -> Table:
             one.variant.precision,
             one.export.key[:12],
             _state(one.cached),
-            "" if one.variant.ships else "not shipped: to compare speed with",
+            one.variant.not_int8 if one.variant.ships else "not shipped: to compare speed with",
         )
         for one in artifacts
     )
@@ -88,8 +90,20 @@ def _state(cached: bool) -> str:
 
 
 def _reasons(made: Plan) -> list[tuple[str, tuple[str, ...]]]:
+    makers = {step.key.key: _name(step) for step in (*made.teacher, *made.steps) if not step.cached}
+    makers |= {one.export.key: "its export" for one in made.artifacts if not one.cached}
     steps = [(_name(step), step.why) for step in (*made.teacher, *made.steps) if not step.cached]
-    return steps + [(one.variant.title, one.why) for one in made.artifacts if not one.cached]
+    artifacts = [(one.variant.title, one.why) for one in made.artifacts if not one.cached]
+    return [(name, tuple(_traced(line, makers) for line in why)) for name, why in steps + artifacts]
+
+
+def _traced(line: str, makers: Mapping[str, str]) -> str:
+    """A line that says that another step's key is new, in words; a key is shown cut, but longer than this."""
+    name = line.partition(":")[0]
+    for key, maker in makers.items():
+        if name in {"input", "teacher"} and key[:40] in line.partition(" -> ")[2]:
+            return f"{name}: {maker} is to do"
+    return line
 
 
 def _document(made: Plan) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from edgekit.cli.output import console, json_option, print_json, table
+from edgekit.cli.output import console, counted, json_option, print_json, table
 from edgekit.release.verify import Answers, VerifyReport, verify_bundle
 
 if TYPE_CHECKING:
@@ -78,11 +78,12 @@ def _print(report: VerifyReport, *, parity: bool) -> None:
     if not report.ok:
         rows = [(problem.kind, problem.path, problem.detail) for problem in report.problems]
         out.print(table("Problems", ("problem", "file", "detail"), rows))
-        out.print(Text.assemble(("NOT VERIFIED  ", "bold red"), f"{report.path}: {len(rows)} problems"))
+        out.print(Text.assemble(("NOT VERIFIED  ", "bold red"), f"{report.path}: {counted(len(rows), 'problem')}"))
         return
     assert report.manifest is not None
-    checked = f"{report.files} files, content digest {report.manifest.content_digest[:12]}"
+    checked = f"{counted(report.files, 'file')}, content digest {report.manifest.content_digest[:12]}"
     out.print(Text.assemble(("VERIFIED  ", "bold green"), f"{report.path}: {checked}"))
     if not parity:
         out.print("parity samples not run again: add --parity", style="dim")
+    out.print("no signature: this says that nothing changed since the build, not who built it", style="dim")
     out.print(f"its build's verdict: {report.manifest.verdict}", style="dim")

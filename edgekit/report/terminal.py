@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from edgekit.report import values
+from edgekit.report.tables import add_row, plain_table
 from edgekit.schema.manifest import ArtifactRow, GateRow, Manifest, Measure, ParityRow, SpeedRow, StepRow, Verdict
 
 _VERDICTS: dict[Verdict, tuple[str, str]] = {
@@ -25,7 +25,6 @@ _STATES = {
     "not evaluated": ("not evaluated", "yellow"),
     "waived": ("waived", "yellow"),
 }
-_BOX = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")  # a rule under the heading, no verticals
 _SPEEDS = {"faster": "green", "slower": "red", "no significant change": "yellow"}
 
 
@@ -60,26 +59,11 @@ def print_summary(
     console.print(Text("Bundle   ").append_text(place), soft_wrap=True)
 
 
-def _table(*columns: tuple[str, str]) -> Table:
-    """A plain table; each column is (heading, "l" or "r")."""
-    table = Table(box=_BOX, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    for heading, side in columns:
-        table.add_column(
-            heading, justify="right" if side == "r" else "left", overflow="fold", no_wrap=heading == "file"
-        )
-    return table
-
-
-def _add(table: Table, *cells: str | Text) -> None:
-    """A row whose cells are shown as they are: rich would read a bare string as markup."""
-    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
-
-
 def _steps(manifest: Manifest, rows: Sequence[StepRow]) -> Table | Text:
     if not rows:
         return Text("none", style="dim")
     metric = manifest.metrics.name
-    table = _table(
+    table = plain_table(
         ("step", "l"),
         ("params", "r"),
         ("MACs", "r"),
@@ -91,11 +75,11 @@ def _steps(manifest: Manifest, rows: Sequence[StepRow]) -> Table | Text:
     first = next((row for row in rows if row.model == "model"), None)
     for row in rows:
         if row is first and row.before is not None:
-            _add(table, Text("as loaded", style="dim"), *_measures(row.before), "", "")
+            add_row(table, Text("as loaded", style="dim"), *_measures(row.before), "", "")
         name = Text.assemble((f"{row.model}: " if row.model != "model" else "", "dim"), row.name)
         cached = Text("cached", style="cyan") if row.cached else Text("")
         seconds = values.seconds(row.seconds)
-        _add(table, name, *_measures(row.after), seconds, cached)
+        add_row(table, name, *_measures(row.after), seconds, cached)
     return table
 
 
@@ -105,12 +89,18 @@ def _measures(of: Measure) -> tuple[str, str, str, str]:
 
 def _artifacts(manifest: Manifest) -> Table:
     metric = manifest.metrics.name
-    table = _table(
-        ("file", "l"), ("KB", "r"), (f"{metric} (test)", "r"), ("runtime", "l"), ("parity", "l"), ("in float", "l")
+    table = plain_table(
+        ("file", "l"),
+        ("KB", "r"),
+        (f"{metric} (test)", "r"),
+        ("runtime", "l"),
+        ("parity", "l"),
+        ("in float", "l"),
+        whole="file",
     )
     for name, value in sorted(manifest.metrics.float.items()):
         label = "float network" if name == metric else f"float network, {name}"
-        _add(table, Text(label, style="dim"), "", values.share(value), "PyTorch", "", "")
+        add_row(table, Text(label, style="dim"), "", values.share(value), "PyTorch", "", "")
     for row in manifest.artifacts:
         found = manifest.metrics.per_artifact.get(row.path, {})
         first = found.get(metric) or next(iter(found.values()), None)
@@ -119,7 +109,7 @@ def _artifacts(manifest: Manifest) -> Table:
             runtime.append("\nstand-in runtime", style="yellow")
         if row.engine:
             runtime.append(f"\nengine: {row.engine}", style="yellow")
-        _add(
+        add_row(
             table,
             Text(row.path).append(f"\n{row.format}, {row.convention}, {row.precision}", style="dim"),
             values.kilobytes(row.size_bytes),
@@ -155,8 +145,15 @@ def _in_float(row: ArtifactRow) -> Text:
 def _latency(manifest: Manifest) -> RenderableType:
     if not manifest.profiles:
         return Text("not measured", style="yellow")
-    table = _table(
-        ("file", "l"), ("device", "l"), ("runtime", "l"), ("p50 ms", "r"), ("p90 ms", "r"), ("p99 ms", "r"), ("", "l")
+    table = plain_table(
+        ("file", "l"),
+        ("device", "l"),
+        ("runtime", "l"),
+        ("p50 ms", "r"),
+        ("p90 ms", "r"),
+        ("p99 ms", "r"),
+        ("", "l"),
+        whole="file",
     )
     for row in manifest.profiles:
         device = Text(row.device)
@@ -164,7 +161,7 @@ def _latency(manifest: Manifest) -> RenderableType:
             device.append(" stand-in", style="yellow")
         state = Text(values.profile_state(row), style="green" if row.valid else "red")
         times = (values.milliseconds(value) for value in (row.p50_ms, row.p90_ms, row.p99_ms))
-        _add(table, row.artifact, device, row.runtime, *times, state)
+        add_row(table, row.artifact, device, row.runtime, *times, state)
     return Group(table, *(_speed(row) for row in manifest.speed))
 
 
@@ -180,22 +177,22 @@ def _speed(row: SpeedRow) -> Text:
 def _gates(rows: Sequence[GateRow]) -> Table | Text:
     if not rows:
         return Text("neither the recipe nor the target sets one", style="dim")
-    table = _table(("gate", "l"), ("of", "l"), ("value", "r"), ("bound", "l"), ("outcome", "l"))
+    table = plain_table(("gate", "l"), ("of", "l"), ("value", "r"), ("bound", "l"), ("outcome", "l"))
     for row in rows:
         word, style = _STATES[row.state]
         outcome = Text(word, style=style)
         if row.reason:
             outcome.append(f": {row.reason}", style="default")
-        _add(table, row.name, row.subject or "float network", values.gate_value(row), row.bound, outcome)
+        add_row(table, row.name, row.subject or "float network", values.gate_value(row), row.bound, outcome)
     return table
 
 
 def _skipped(manifest: Manifest) -> Table | Text:
     if not manifest.skipped:
         return Text("nothing was skipped", style="green")
-    table = _table(("what", "l"), ("where", "l"), ("reason", "l"))
+    table = plain_table(("what", "l"), ("where", "l"), ("reason", "l"))
     for row in manifest.skipped:
-        _add(table, row.what, row.where, row.reason)
+        add_row(table, row.what, row.where, row.reason)
     return table
 
 

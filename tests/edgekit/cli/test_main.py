@@ -1,5 +1,7 @@
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -58,7 +60,32 @@ def test_an_interrupt_is_exit_code_130_and_says_how_to_go_on():
 def test_an_unknown_command_is_a_usage_error():
     result = CliRunner().invoke(cli, ["biuld"])
     assert result.exit_code == 2
-    assert "biuld" in result.stderr
+    assert "did you mean 'build'?" in result.stderr
+
+
+def test_a_fault_of_ours_is_three_lines_and_its_traceback_lies_in_a_file():
+    result = CliRunner().invoke(group_that_raises(KeyError("axis")), ["fail"])
+    assert result.exit_code == 1
+    what, where, fix = result.stderr.splitlines()
+    assert what == "error: a fault in edgekit: KeyError: 'axis'"
+    assert "test_main.py, line" in where
+    (path,) = (Path(word.strip(",")) for word in fix.split() if word.startswith("/"))
+    assert "raise error" in path.read_text()
+    path.unlink()
+
+
+def test_what_the_system_refuses_is_no_traceback_either():
+    error = PermissionError(errno.EACCES, "Permission denied", "/x/profiles.sqlite")
+    result = CliRunner().invoke(group_that_raises(error), ["fail"])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[:2] == ["error: Permission denied", "where: /x/profiles.sqlite"]
+
+
+def test_nothing_that_is_piped_ends_in_blanks():
+    for command in (["targets", "list"], ["targets", "show", "jetson"], ["doctor"], ["passes", "show", "train"]):
+        lines = CliRunner().invoke(cli, command).output.splitlines()
+        assert len(lines) > 3
+        assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_help_lists_every_command_with_its_line():

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+from edgekit.cli.plan import _traced
+
 RECIPE = """
 name: mine
 model:
@@ -17,8 +19,9 @@ def test_every_step_and_artifact_is_shown_in_order(edgekit, tmp_path):
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0].startswith("mine -> jetson-orin-nano")
-    shown = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
-    assert shown == ["load", "train", "prune", "reparam", "quantize", "tensorrt", "onnx", "tflite"]
+    shown = [line.split()[0] for line in lines if line.startswith(" ") and "─" not in line]
+    steps = ["step", "load", "train", "prune", "reparam", "quantize"]
+    assert shown == [*steps, "format", "tensorrt", "onnx", "tflite"]
     assert "epochs=3" in result.stdout
     assert "to do" in result.stdout
 
@@ -44,6 +47,31 @@ def test_explain_says_why_a_step_is_not_stored(edgekit, tmp_path):
     (tmp_path / "edgekit.yaml").write_text(RECIPE)
     result = edgekit("plan", "--target", "jetson", "--explain")
     assert "train is not stored:\n  nothing like it is stored" in result.stdout
+
+
+def test_a_step_whose_input_changes_names_the_step_that_changes_it():
+    makers = {"ab" * 32: "prune"}
+    cut = f'input: "{"cd" * 28}... -> "{("ab" * 32)[:56]}...'
+    assert _traced(cut, makers) == "input: prune is to do"
+    assert _traced(cut.replace("ab", "ef"), makers) == cut.replace("ab", "ef")
+    assert _traced("options.epochs: 1 -> 2", makers) == "options.epochs: 1 -> 2"
+
+
+def test_what_a_build_would_refuse_is_refused_now(edgekit_json, tmp_path):
+    (tmp_path / "edgekit.yaml").write_text(RECIPE)
+    code, document = edgekit_json("plan", "--target", "cpu", "--device", "locl")
+    assert (code, document["error"]["fix"]) == (4, "did you mean 'local'? devices: local")
+    _, document = edgekit_json("plan", "--target", "cpu", "--set", "metric=top2")
+    assert document["error"]["what"] == "no metric is called 'top2'"
+    _, document = edgekit_json("plan", "--target", "cpu", "--set", "model.factory=mynet:build")
+    assert document["error"]["what"] == "no module is called 'mynet'"
+    (tmp_path / "mynet.py").write_text("raise RuntimeError('a plan runs nothing of the user')")
+    assert edgekit_json("plan", "--target", "cpu", "--set", "model.factory=mynet:build")[0] == 0
+
+
+def test_a_bare_model_without_data_and_inputs_is_told_how_to_name_them(edgekit_json):
+    _, document = edgekit_json("plan", "edgekit.nets.repvgg:repvgg_digits", "--target", "cpu")
+    assert "--set data=NAME" in document["error"]["fix"]
 
 
 def test_a_setting_is_laid_over_the_recipe(edgekit_json, tmp_path):
