@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from edgekit.errors import FormatError
@@ -27,8 +27,7 @@ class Convention:
             converter makes the integers), or 'float'.
         weights: 'codes' stored as int8, or 'fake' floats on the grid with Q/DQ behind them, for a converter that
             wants to see both.
-        fuses_pad: whether a convolution's kernel does a zero pad before it: 'always', 'same' (only what TensorFlow
-            calls SAME), 'never'.
+        fuses_pad: whether a convolution's kernel does a zero pad before it.
         source: where the rules are written down.
     """
 
@@ -42,7 +41,7 @@ class Convention:
     skip_only: bool
     bias: Literal["int32", "rounded", "float"]
     weights: Literal["codes", "fake"]
-    fuses_pad: Literal["always", "same", "never"]
+    fuses_pad: bool
     source: str
     fuses: Mapping[str, frozenset[str]] = field(
         default_factory=lambda: {
@@ -77,7 +76,7 @@ ONNXRUNTIME_X86_VNNI = Convention(
     skip_only=False,
     bias="int32",
     weights="codes",
-    fuses_pad="always",
+    fuses_pad=True,
     source=_ORT,
 )
 
@@ -86,34 +85,8 @@ CONVENTIONS: Mapping[str, Convention] = {
     for row in (
         ONNXRUNTIME_X86_VNNI,
         # without VNNI two u8 x s8 products are added in saturating int16: 2 * 255 * 127 > 32767, 2 * 255 * 64 is not
-        Convention(
-            name="onnxruntime-x86",
-            signed=False,
-            symmetric=False,
-            weight_max=64,
-            integer=_CNN,
-            shares_grid=frozenset({"move", "max_pool", "concat"}),
-            outputs=True,
-            skip_only=False,
-            bias="int32",
-            weights="codes",
-            fuses_pad="always",
-            source=_ORT,
-        ),
-        Convention(
-            name="onnxruntime-arm",
-            signed=True,
-            symmetric=False,
-            weight_max=127,
-            integer=_CNN,
-            shares_grid=frozenset({"move", "max_pool", "concat"}),
-            outputs=True,
-            skip_only=False,
-            bias="int32",
-            weights="codes",
-            fuses_pad="always",
-            source=_ORT,
-        ),
+        replace(ONNXRUNTIME_X86_VNNI, name="onnxruntime-x86", weight_max=64),
+        replace(ONNXRUNTIME_X86_VNNI, name="onnxruntime-arm", signed=True),
         Convention(
             name="litert",
             signed=True,
@@ -125,7 +98,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             skip_only=False,
             bias="rounded",
             weights="fake",
-            fuses_pad="never",
+            fuses_pad=False,
             source="LiteRT 8-bit quantisation specification",
         ),
         Convention(
@@ -139,7 +112,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             skip_only=True,
             bias="float",
             weights="codes",
-            fuses_pad="always",
+            fuses_pad=True,
             source="TensorRT developer guide, working with quantised types, explicit quantisation",
         ),
     )

@@ -139,7 +139,8 @@ def _codes(program: Program, table: QuantisationTable, node: fx.Node, name: str,
     if convention.weight_max == 127:
         return stored
     values = tensor_of(program.module, node.args[1])  # type: ignore[arg-type]
-    scale = channel_scales(values, stored.axis, convention.weight_max)
+    # never below the table's: where the bias asked for a larger scale, fewer levels do not make it fit a smaller one
+    scale = torch.maximum(channel_scales(values, stored.axis, convention.weight_max), stored.scale)
     codes = encode(values, scale, 0, -convention.weight_max, convention.weight_max, stored.axis)
     return WeightCodes(codes.to(torch.int8), scale, stored.axis, stored.bits)
 

@@ -13,7 +13,7 @@ from torch import fx
 from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import Convention
 from edgekit.formats.conventions.operators import activations, aten, kind_of
-from edgekit.nets.graph import conv2d_defaults, is_weight, tensor_of, zero_pad
+from edgekit.nets.graph import is_weight, tensor_of, zero_pad
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import QuantisationTable
 from edgekit.numerics.quantise import affine_grid, symmetric_scale
@@ -91,29 +91,10 @@ def output_of(node: fx.Node, convention: Convention) -> fx.Node:
 
 def pad_of(node: fx.Node, convention: Convention) -> fx.Node | None:
     """The zero pad that the kernel of a convolution does itself, if there is one before it."""
-    if node.target is not aten.conv2d.default or convention.fuses_pad == "never":
+    if node.target is not aten.conv2d.default or not convention.fuses_pad:
         return None
     pad = activations(node)[0]
-    if len(pad.users) != 1 or (amounts := zero_pad(pad)) is None:
-        return None
-    return pad if convention.fuses_pad == "always" or _is_same_padding(node, pad, amounts) else None
-
-
-def _is_same_padding(node: fx.Node, pad: fx.Node, amounts: tuple[int, int, int, int]) -> bool:
-    """Whether a pad before a convolution without padding of its own is what TensorFlow calls SAME."""
-    _, weight, _, stride, padding, dilation, _ = conv2d_defaults(node)
-    if list(padding) != [0, 0]:  # type: ignore[call-overload]
-        return False
-    size = pad.args[0].meta["val"].shape[2:]  # type: ignore[union-attr]
-    owner = node.graph.owning_module
-    assert owner is not None
-    kernel = tensor_of(owner, weight).shape[2:]  # type: ignore[arg-type]
-    wanted: list[int] = []
-    for i in (1, 0):  # the last axis comes first in a pad
-        reach = dilation[i] * (kernel[i] - 1) + 1  # type: ignore[index]
-        total = max((-(-size[i] // stride[i]) - 1) * stride[i] + reach - size[i], 0)  # type: ignore[index]
-        wanted += [total // 2, total - total // 2]
-    return list(amounts) == wanted
+    return pad if len(pad.users) == 1 and zero_pad(pad) is not None else None
 
 
 def _sort_operators(program: Program, convention: Convention) -> tuple[list[fx.Node], list[InFloat]]:

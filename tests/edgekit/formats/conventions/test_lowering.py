@@ -10,8 +10,10 @@ from edgekit.formats.conventions.convention import CONVENTIONS
 from edgekit.formats.conventions.lowering import lower
 from edgekit.formats.conventions.witness import Witness
 from edgekit.nets.program import trace
+from edgekit.passes.quantize import quantize
+from edgekit.schema.passes import QuantizeOptions
 from tests import nets
-from tests.edgekit.formats.quantised import quantised
+from tests.edgekit.formats.quantised import context, quantised
 
 
 @pytest.mark.parametrize("counted", nets.COUNTED)
@@ -85,3 +87,17 @@ def test_a_table_without_a_weight_is_refused() -> None:
     with pytest.raises(FormatError) as caught:
         lower(replace(model, table=table), CONVENTIONS["litert"])
     assert "no weight" in caught.value.what
+
+
+@pytest.mark.parametrize("name", sorted(CONVENTIONS))
+def test_a_bias_far_larger_than_its_weights_fits_in_every_convention(name: str) -> None:
+    network = nets.model(nets.TINY_CONV).network
+    with torch.no_grad():
+        network.pointwise.weight.fill_(1e-8)  # type: ignore[union-attr, operator]
+        network.pointwise.bias.fill_(50.0)  # type: ignore[union-attr, operator]
+    plain = replace(nets.model(nets.TINY_CONV), network=network)
+    model = quantize(plain, QuantizeOptions(), context(plain))
+    (x,) = model.example(1, seed=3)
+    real = network(x).detach()
+    given = lower(model, CONVENTIONS[name]).module(x)
+    assert (given - real).abs().max() < 0.05 * real.abs().max()
