@@ -14,20 +14,21 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from cases import CASES, Case
 from numpy.typing import NDArray
-from peers import File, Quantiser, ai_edge_quantizer, onnxruntime_static, tflite_row
+from peers import File, tflite_row
 from rows import (
-    Interval,
     Page,
     Results,
     cpu_flags,
     describe_machine,
     describe_versions,
+    mean_ratio,
     paired_difference,
     write_json,
     write_markdown,
@@ -43,7 +44,6 @@ from edgekit.nets.load import build
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
 from edgekit.passes.table import run_pass
-from edgekit.profiling.compare import compare
 from edgekit.profiling.jobs import infer, profile_interleaved
 from edgekit.schema.device import Device
 from edgekit.schema.load import load_recipe, load_target
@@ -60,72 +60,18 @@ float network with the same calibration samples, but the published files, which 
   the next runs of training samples, or, where there is no training split, drawn from the calibration split with
   replacement. Differences are paired by image; an interval that holds 0 shows no difference.
 - *size*: the file of the first draw.
-- *latency*: median at batch 1 and one thread. All systems of a case take turns in rounds of one run on this machine,
-  so that other load hits them alike; the rules are those of [measuring.md](measuring.md). A ratio is the latency of the
-  other over that of the column's system: above 1 is faster."""
+- *latency*: batch 1, one thread, on this machine by the rules of [measuring.md](measuring.md). One and the same file
+  differs by about 2 % from process to process, so each case is measured in several launches, every system in a new
+  process each time; within a launch they take turns in rounds, so that other load hits them alike. Shown is the median
+  of the launches' medians. *speed over* is the latency of the other over that of the column's system, above 1 is
+  faster: the geometric mean over the launches, with Student's interval."""
 EDGEKIT = "edgekit"
 PUBLISHED = "MLPerf Tiny published"
 LIBRARIES = ("torch", "onnx", "onnxruntime", "litert-torch", "ai-edge-litert", "ai-edge-quantizer", "numpy")
 TARGET = "cpu-x86-64"
 QUICK_IMAGES = 2_000
-ATTEMPTS = 3  # at a latency that is not noisy
+FEWEST_LAUNCHES = 3  # valid ones, or there are no rows of latency
 _SEED = 20240307
-
-
-@dataclass(frozen=True)
-class Case:
-    """One network in one format.
-
-    Attributes:
-        quantisers: peers that are given the float network and the calibration samples.
-        published: file of EDGEKIT_DATA/weights that is compared as it is.
-        note: what a reader must know to compare fairly.
-    """
-
-    name: str
-    recipe: str
-    format: str
-    quantisers: Mapping[str, Quantiser] = field(default_factory=dict)
-    published: str | None = None
-    note: str = ""
-
-
-_SOFTMAX = "the published file ends in a softmax of its own, which is in its size and latency; ours gives logits."
-_RELATIVE = "the images are probably training images of the network: int8 beside float, not an accuracy."
-CASES = (
-    Case("resnet-20 int8 onnx", "resnet20-cifar10", "onnx", {"ONNX Runtime quantize_static": onnxruntime_static}),
-    Case("resnet-20 int8 tflite", "resnet20-cifar10", "tflite", {"ai-edge-quantizer": ai_edge_quantizer}),
-    Case(
-        "resnet-8 int8 tflite",
-        "resnet8-mlperf",
-        "tflite",
-        {"ai-edge-quantizer": ai_edge_quantizer},
-        published="mlperf_ic_resnet8_int8.tflite",
-        note=_SOFTMAX,
-    ),
-    Case(
-        "ds-cnn int8 tflite",
-        "ds-cnn-mlperf",
-        "tflite",
-        {"ai-edge-quantizer": ai_edge_quantizer},
-        published="mlperf_kws_dscnn_int8.tflite",
-        note=_SOFTMAX,
-    ),
-    Case(
-        "mobilenet-v1-0.25 int8 onnx",
-        "mobilenet-v1-imagenet",
-        "onnx",
-        {"ONNX Runtime quantize_static": onnxruntime_static},
-        note=_RELATIVE,
-    ),
-    Case(
-        "mobilenet-v1-0.25 int8 tflite",
-        "mobilenet-v1-imagenet",
-        "tflite",
-        {"ai-edge-quantizer": ai_edge_quantizer},
-        note=_RELATIVE,
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -134,11 +80,12 @@ class Effort:
 
     images: int | None
     draws: int
+    launches: int
     settings: MeasureSettings
 
 
-FULL = Effort(None, 3, MeasureSettings(duration_s=6.0))
-QUICK = Effort(QUICK_IMAGES, 1, MeasureSettings(duration_s=2.0, percentile=90.0))
+FULL = Effort(None, 3, 8, MeasureSettings(duration_s=2.0, percentile=90.0))
+QUICK = Effort(QUICK_IMAGES, 1, 3, MeasureSettings(duration_s=1.0, percentile=90.0))
 
 
 @dataclass(frozen=True)
@@ -208,8 +155,7 @@ def run_case(case: Case, effort: Effort, results: Results, folder: Path) -> None
     if case.note:
         results.notes.append(f"{name}: {case.note}")
     scores = {system.name: _scores(system, name, recipe, test) for system in systems}
-    profiles = _profiles(systems, name, effort.settings, results)
-    _add_rows(results, name, systems, scores, profiles)
+    _add_rows(results, name, systems, scores, _launches(systems, name, effort, results))
 
 
 def calibration_draws(data: LoadedData, count: int) -> list[Samples]:
@@ -293,21 +239,29 @@ def _scores(system: System, case: str, recipe: Recipe, test: Samples) -> NDArray
     return np.stack(scored).astype(np.float64)
 
 
-def _profiles(systems: Sequence[System], case: str, settings: MeasureSettings, results: Results) -> dict[str, Profile]:
-    artifacts = [(system.files[0].path, system.files[0].row, _runtime(system.files[0])) for system in systems]
-    for attempt in range(1, ATTEMPTS + 1):
-        say(case, f"timing, attempt {attempt}")
-        found = dict(
-            zip((system.name for system in systems), profile_interleaved(_device(), artifacts, settings), strict=True)
-        )
-        invalid = {name: profile.reasons for name, profile in found.items() if not profile.valid}
-        if not invalid:
-            return found
-    for name, reasons in invalid.items():
-        results.notes.append(
-            f"{case}: the latency of {name} is not valid after {ATTEMPTS} attempts: {', '.join(reasons)}"
-        )
-    return found
+def _launches(systems: Sequence[System], case: str, effort: Effort, results: Results) -> list[dict[str, Profile]]:
+    """Profiles by system of each launch in which all were valid; up to twice as many launches are tried.
+
+    The systems' order is turned by one each time. Without enough valid launches there are none, and a note.
+    """
+    valid: list[dict[str, Profile]] = []
+    reasons: set[str] = set()
+    tried = 0
+    while len(valid) < effort.launches and tried < 2 * effort.launches:
+        turn = tried % len(systems)
+        order = [*systems[turn:], *systems[:turn]]
+        tried += 1
+        say(case, f"timing, launch {tried}, {len(valid)} valid so far")
+        artifacts = [(system.files[0].path, system.files[0].row, _runtime(system.files[0])) for system in order]
+        profiles = profile_interleaved(_device(), artifacts, effort.settings)
+        if all(profile.valid for profile in profiles):
+            valid.append({system.name: profile for system, profile in zip(order, profiles, strict=True)})
+        reasons |= {reason for profile in profiles for reason in profile.reasons}
+    if tried > len(valid):
+        said = f"{case}: {tried - len(valid)} of {tried} launches are not valid ({', '.join(sorted(reasons))})"
+        left_out = len(valid) < FEWEST_LAUNCHES
+        results.notes.append(said + (": no rows of latency." if left_out else " and left out."))
+    return valid if len(valid) >= FEWEST_LAUNCHES else []
 
 
 def _add_rows(
@@ -315,21 +269,21 @@ def _add_rows(
     case: str,
     systems: Sequence[System],
     scores: Mapping[str, NDArray[np.float64]],
-    profiles: Mapping[str, Profile],
+    launches: Sequence[Mapping[str, Profile]],
 ) -> None:
     for system in systems:
         results.add(case, system.name, "top1", float(scores[system.name].mean()), "share")
         if len(scores[system.name]) > 1:
             results.add(case, system.name, "top1, first draw", float(scores[system.name][0].mean()), "share")
         results.add(case, system.name, "size", system.files[0].row.size_bytes / 1000, "KB")
-        summary = profiles[system.name].summary
-        latency = Interval(summary.p50_ms, summary.p50_low_ms, summary.p50_high_ms)
-        results.add_interval(case, system.name, "latency", latency, "ms")
+        if launches:
+            medians = [profiles[system.name].summary.p50_ms for profiles in launches]
+            results.add(case, system.name, "latency", float(np.median(medians)), "ms")
     floating, ours = systems[0], systems[1]
     for system in systems[1:]:
-        _add_comparison(results, case, system, floating, "float", scores, profiles)
+        _add_comparison(results, case, system, floating, "float", scores, launches)
     for peer in systems[2:]:
-        _add_comparison(results, case, ours, peer, peer.name, scores, profiles)
+        _add_comparison(results, case, ours, peer, peer.name, scores, launches)
 
 
 def _add_comparison(
@@ -339,16 +293,17 @@ def _add_comparison(
     other: System,
     label: str,
     scores: Mapping[str, NDArray[np.float64]],
-    profiles: Mapping[str, Profile],
+    launches: Sequence[Mapping[str, Profile]],
 ) -> None:
     """Rows of `system` that hold it against `other`: difference in top-1, share of the size, times the speed."""
     difference = paired_difference(scores[system.name], scores[other.name])
     results.add_interval(case, system.name, f"top1 minus {label}", difference, "share")
     size = system.files[0].row.size_bytes / other.files[0].row.size_bytes
     results.add(case, system.name, f"size over {label}", size, "factor")
-    found = compare(profiles[other.name], profiles[system.name])
-    speed = Interval(found.speedup, found.low, found.high)
-    results.add_interval(case, system.name, f"speed over {label}", speed, "factor")
+    if launches:
+        medians = [(one[other.name].summary.p50_ms, one[system.name].summary.p50_ms) for one in launches]
+        speed = mean_ratio([theirs / own for theirs, own in medians])
+        results.add_interval(case, system.name, f"speed over {label}", speed, "factor")
 
 
 def _runtime(file: File) -> str:

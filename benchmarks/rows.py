@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from edgekit import __version__
 from edgekit.agent.sensors import ROOT, cpu_model, read_sensors
@@ -106,6 +107,21 @@ def paired_difference(first: ArrayLike, second: ArrayLike) -> Interval:
     mean = float(difference.mean())
     margin = _NORMAL_975 * float(difference.std(ddof=1)) / float(np.sqrt(len(difference)))
     return Interval(mean, mean - margin, mean + margin)
+
+
+def mean_ratio(ratios: Sequence[float]) -> Interval:
+    """Geometric mean of ratios from independent runs, with the 95 % interval of Student's t on their logarithms.
+
+    Raises:
+        DataError: fewer than two.
+    """
+    if len(ratios) < 2:
+        raise DataError(f"{len(ratios)} run", "mean ratio", "measure in two runs at least: one knows no spread")
+    logs = np.log(np.asarray(ratios, dtype=np.float64))
+    margin = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs)))
+    mean = float(logs.mean())
+    low, value, high = np.exp([mean - margin, mean, mean + margin])
+    return Interval(float(value), float(low), float(high))
 
 
 def describe_machine(root: Path = ROOT) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from benchmarks.rows import (
     cpu_flags,
     describe_versions,
     markdown_tables,
+    mean_ratio,
     paired_difference,
     write_json,
     write_markdown,
@@ -65,6 +66,15 @@ def test_draws_are_averaged_sample_by_sample():
     margin = 1.959963984540054 * math.sqrt((8 / 9) / 3 / 4)
     assert found.value == pytest.approx(0)
     assert found.high == pytest.approx(margin)
+
+
+def test_mean_ratio_by_hand():
+    # logarithms -ln 2, 0, ln 2: mean 0, standard deviation ln 2; Student's t of two degrees of freedom is 4.302653
+    found = mean_ratio([0.5, 1.0, 2.0])
+    margin = 4.302653 * math.log(2) / math.sqrt(3)
+    assert (found.low, found.value, found.high) == pytest.approx((math.exp(-margin), 1.0, math.exp(margin)), rel=1e-6)
+    with pytest.raises(DataError):
+        mean_ratio([1.0])
 
 
 def test_other_samples_cannot_be_paired():
