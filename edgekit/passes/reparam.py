@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -198,8 +198,11 @@ def _conv_arguments(conv: nn.Conv2d) -> dict[str, object]:
 def _check_layer(name: str, old: nn.Module, new: nn.Module, tolerance: float) -> None:
     first = next(layer for layer in old.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
     generator = torch.Generator().manual_seed(0)
-    shape: Sequence[int] = (4, first.in_features) if isinstance(first, nn.Linear) else (4, first.in_channels, 13, 11)
-    x = torch.randn(tuple(shape), generator=generator, dtype=first.weight.dtype)
+    shape: tuple[int, ...] = (4, first.in_features) if isinstance(first, nn.Linear) else (4, first.in_channels, 13, 11)
+    if isinstance(first, nn.Conv2d):  # at least what the kernel spans
+        spans = [d * (k - 1) + 1 for d, k in zip(first.dilation, first.kernel_size, strict=True)]
+        shape = (*shape[:2], *map(max, shape[2:], spans))
+    x = torch.randn(shape, generator=generator, dtype=first.weight.dtype)
     with torch.no_grad():
         error = _relative_error(old(x), new(x))
     _refuse_difference(error, f"layer {name}", first.weight.dtype, tolerance)

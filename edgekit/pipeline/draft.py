@@ -10,6 +10,7 @@ import edgekit
 from edgekit.pipeline.artifacts import Evaluated, Exported, NetworkMetric, evaluate_artifact, float_metric
 from edgekit.pipeline.keys import path_digest
 from edgekit.pipeline.measure import Measured
+from edgekit.pipeline.parity import expected_codes
 from edgekit.pipeline.plan import Plan
 from edgekit.pipeline.run import Stages, Workshop
 from edgekit.pipeline.sources import library_version
@@ -140,16 +141,17 @@ def _judge(
 
 def _parity_samples(plan: Plan, shipped: tuple[Exported, ...], evaluated: Mapping[str, Evaluated]) -> ParitySamples:
     spec = plan.recipe.recipe.model.inputs[0]
-    expected = {item.row.path: item.expected for item in shipped}
+    inputs = shipped[0].expected.inputs
     return ParitySamples(
-        inputs={spec.name: next(iter(expected.values())).inputs.numpy()},
+        inputs={spec.name: inputs.numpy()},
         layouts={spec.name: spec.layout},
         expected={
-            path: Expected(
-                outputs={name: tensor.numpy() for name, tensor in found.outputs.items()},
-                tolerance=Tolerance(output=evaluated[path].parity.tolerance, code=plan.parity_codes),
+            item.row.path: Expected(
+                outputs={name: tensor.numpy() for name, tensor in item.expected.outputs.items()},
+                tolerance=Tolerance(output=evaluated[item.row.path].parity.tolerance, code=plan.parity_codes),
+                codes=expected_codes(item.row, item.expected),
             )
-            for path, found in expected.items()
+            for item in shipped
         },
     )
 

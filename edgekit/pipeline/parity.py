@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +66,17 @@ def expect(artifact: Artifact, inputs: torch.Tensor, edges: Mapping[str, str]) -
     scales = {name: grids[edge] for name, edge in edges.items() if edge in grids}
     scales |= {tensor.network_name: tensor.scale for tensor in artifact.row.outputs if tensor.scale is not None}
     return Expected(inputs.contiguous().clone(), outputs, scales)
+
+
+def expected_codes(row: ArtifactRow, expected: Expected) -> dict[str, NDArray[np.integer[Any]]]:
+    """Integer codes of what the program gives, in the network's layout: of outputs that the artifact gives as codes."""
+    found: dict[str, NDArray[np.integer[Any]]] = {}
+    for tensor in row.outputs:
+        if tensor.scale is not None and tensor.zero_point is not None:
+            limits = np.iinfo(tensor.dtype)
+            codes = np.rint(expected.outputs[tensor.network_name].double().numpy() / tensor.scale) + tensor.zero_point
+            found[tensor.network_name] = np.clip(codes, limits.min, limits.max).astype(tensor.dtype)
+    return found
 
 
 def output_edges(model: Model) -> dict[str, str]:

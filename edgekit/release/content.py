@@ -3,18 +3,25 @@
 docs/bundle.md lists every key that enters the first, and why.
 """
 
-from edgekit.schema.manifest import Manifest
+from collections.abc import Mapping
+from typing import Any
+
 from edgekit.store.digests import json_sha256
 
+Document = Mapping[str, Any]  # plain data, as manifest.json holds them
 EVIDENCE = "evidence/"
 # Only what this machine's runtime did with the file: another machine's may fuse otherwise.
-_OBSERVED = {"fused", "in_float"}
+_OBSERVED = {"fused", "fused_by", "in_float"}
 _STEP_KEYS = {"name", "model", "options", "before", "after"}
 
 
-def content_digest(manifest: Manifest) -> str:
-    """Sha256 of the canonical JSON of what is deterministic in a build; `manifest.content_digest` is not read."""
-    document = manifest.model_dump(mode="json")
+def content_digest(document: Document) -> str:
+    """Sha256 of the canonical JSON of what is deterministic in a build.
+
+    Args:
+        document: the manifest as it is written. Not as it is read: a newer edgekit knows keys that an older one did not
+            write, and would digest their defaults.
+    """
     return json_sha256(
         {
             "recipe": document["recipe"],
@@ -32,9 +39,9 @@ def content_digest(manifest: Manifest) -> str:
     )
 
 
-def evidence_digest(manifest: Manifest) -> str:
+def evidence_digest(document: Document) -> str:
     """Sha256 of the canonical JSON of the whole manifest but this key: gates, profiles, times and verdict too.
 
     It finds a manifest that was edited, not one that was forged: whoever edits it on purpose can digest it again.
     """
-    return json_sha256(manifest.model_dump(mode="json", exclude={"evidence_digest"}))
+    return json_sha256({key: value for key, value in document.items() if key != "evidence_digest"})

@@ -91,6 +91,7 @@ class ArtifactRow(Record):
     outputs: tuple[ArtifactTensor, ...]
     quantisation: tuple[QuantisedTensor, ...] = ()
     fused: dict[str, int] = Field(default_factory=dict, description="operators of the runtime's optimised graph")
+    fused_by: str = Field("", description="runtime, version and machine that `fused` was counted on")
     in_float: tuple[InFloat, ...] = ()
     conformance: tuple[ConformanceRow, ...] = ()
     engine: Literal["deferred"] | None = Field(None, description="tensorrt only")

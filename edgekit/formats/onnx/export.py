@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,8 @@ def export_onnx(
     Raises:
         FormatError: an operator has no ONNX form, or a check fails.
     """
+    import onnxruntime
+
     lowered: Lowered | None = None
     if model.table is None:
         module = trace(model, options.batch).module
@@ -65,6 +68,7 @@ def export_onnx(
         outputs=outputs,
         quantisation=() if lowered is None else lowered.tensors,
         fused=fused,
+        fused_by=f"onnxruntime {onnxruntime.__version__} on {platform.machine()}",
         in_float=() if lowered is None else (*lowered.in_float, *in_float),
     )
     return Artifact(folder, row, Witness(module))

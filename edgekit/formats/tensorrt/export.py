@@ -32,6 +32,7 @@ def export_tensorrt(
         update={
             "engine": "deferred",
             "fused": {},
+            "fused_by": "",
             "in_float": tuple(item for item in artifact.row.in_float if "ONNX Runtime" not in item.reason),
             "conformance": check_conformance(onnx.load(artifact.path)) if integer else (),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 from edgekit.formats.artifact import Artifact
@@ -37,6 +38,8 @@ def export_tflite(
         lowered = lower(model, find_convention(convention), options.batch)
         module = lowered.module
     content = convert(module, model, options.batch, integer=lowered is not None)
+    import ai_edge_litert
+
     from edgekit.formats.tflite.rewrite import rewrite  # the schema of the file comes with ai-edge-litert
 
     content = rewrite(content, [spec.name for spec in model.inputs], [spec.name for spec in model.outputs])
@@ -54,6 +57,7 @@ def export_tflite(
         outputs=outputs,
         quantisation=() if lowered is None else lowered.tensors,
         fused=fused,
+        fused_by=f"ai-edge-litert {ai_edge_litert.__version__} on {platform.machine()}",
         in_float=() if lowered is None else (*lowered.in_float, *in_float),
     )
     return Artifact(folder, row, Witness(module))

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from edgekit.data.samples import Samples
 from edgekit.errors import PassError
 from edgekit.nets.blocks import RepVGGBlock
 from edgekit.nets.cifar_resnet import resnet20
@@ -188,3 +189,13 @@ def test_float32_rounding_beyond_the_tolerance_is_refused_with_the_error(make_mo
         reparam(model, ReparamOptions(tolerance=1e-12), make_context())
     assert "float32" in error.value.what
     assert "blocks.0" in error.value.where
+
+
+def test_a_kernel_larger_than_an_ordinary_test_picture_is_checked_too(make_model, make_context, train_norms):
+    model = make_model(nn.Sequential(nn.Conv2d(1, 2, (20, 4), bias=False), nn.BatchNorm2d(2)), (1, 1, 24, 10))
+    train_norms(model.network)
+    calibration = Samples(torch.randn(4, 1, 24, 10), torch.zeros(4, dtype=torch.int64))
+    merged = reparam(model, ReparamOptions(), make_context(calibration=calibration))
+    x = model.example(2)[0]
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in merged.network.modules())
+    torch.testing.assert_close(merged.network(x), model.network(x), rtol=1e-4, atol=1e-5)

@@ -5,7 +5,15 @@ from torch import nn
 
 from edgekit.errors import FormatError
 from edgekit.formats.artifact import Artifact
-from edgekit.pipeline.parity import Expected, expect, judge_parity, load_expected, output_edges, save_expected
+from edgekit.pipeline.parity import (
+    Expected,
+    expect,
+    expected_codes,
+    judge_parity,
+    load_expected,
+    output_edges,
+    save_expected,
+)
 from edgekit.schema.manifest import ArtifactRow, QuantisedTensor
 from edgekit.schema.tensors import ArtifactTensor
 from tests import nets
@@ -112,3 +120,13 @@ def test_an_output_that_is_not_finite_is_refused(value):
     with pytest.raises(FormatError) as raised:
         judged([[1.0, -2.0], [0.5, value]])
     assert "NaN or infinity in output" in raised.value.what
+
+
+def test_codes_are_stored_of_outputs_that_are_given_as_codes():
+    coded = row(scale=0.5)
+    grid = coded.outputs[0].model_copy(update={"dtype": "int8", "zero_point": -3})
+    expected = Expected(torch.zeros(2, 2), {"y": REFERENCE}, {"y": 0.5})
+    codes = expected_codes(coded.model_copy(update={"outputs": (grid,)}), expected)["y"]
+    assert codes.dtype == np.int8
+    assert codes.tolist() == [[-1, -7], [-2, 5]]
+    assert expected_codes(row(), expected) == {}

@@ -1,5 +1,6 @@
 """ONNX files: what ONNX Runtime gives for them, what is in them, and what must not be."""
 
+import platform
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_nothing_is_left_in_float_and_every_kernel_is_fused(tmp_path: Path) -> N
     artifact = export_onnx(quantised(nets.TINY_RESIDUAL), "onnxruntime-x86-vnni", tmp_path, "model", Export())
     assert artifact.row.in_float == ()
     assert artifact.row.fused["QLinearConv"] == 3
+    assert artifact.row.fused_by == f"onnxruntime {onnxruntime.__version__} on {platform.machine()}"
     assert artifact.row.fused["QLinearAdd"] == 1
     assert artifact.row.fused["QLinearGlobalAveragePool"] == 1
     assert artifact.row.fused["QGemm"] == 1

@@ -141,6 +141,7 @@ def test_a_float_engine_is_not_asked_for_int8(tmp_path: Path) -> None:
 
 def test_what_onnx_runtime_fuses_is_not_claimed_for_tensorrt(artifact: Artifact) -> None:
     assert artifact.row.fused == {}
+    assert artifact.row.fused_by == ""
     assert artifact.row.in_float == ()
 
 

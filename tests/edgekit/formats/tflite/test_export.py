@@ -91,6 +91,7 @@ def test_everything_is_int8_from_input_to_output(residual: tuple[Model, Artifact
     assert {t.dtype for t in (*artifact.row.inputs, *artifact.row.outputs)} == {"int8"}
     assert artifact.row.inputs[0].layout == "NHWC"
     assert artifact.row.inputs[0].shape == (1, 6, 6, 1)
+    assert artifact.row.fused_by.startswith("ai-edge-litert ")
     assert artifact.row.fused["DELEGATE"] == 1  # XNNPACK takes all of it in one piece
     assert "QUANTIZE" not in artifact.row.fused
 
