@@ -75,7 +75,7 @@ def merge_gates(target: Gates, recipe: Gates, *, allow_override: bool = False) -
     for name in Gates.model_fields:
         ours: Bound | None = getattr(target, name)
         theirs: Bound | None = getattr(recipe, name)
-        if ours is not None and theirs is not None and not allow_override and _loosens(ours, theirs):
+        if ours is not None and theirs is not None and not allow_override and not theirs.as_tight_as(ours):
             raise SchemaError(
                 f"the recipe loosens a gate of the target: {_text(theirs)} instead of {_text(ours)}",
                 f"recipe, gates.{name}",
@@ -83,14 +83,6 @@ def merge_gates(target: Gates, recipe: Gates, *, allow_override: bool = False) -
             )
         merged[name] = ours if theirs is None else theirs
     return Gates(**merged)
-
-
-def _loosens(old: Bound, new: Bound) -> bool:
-    if old.required and not new.required:
-        return True
-    if old.at_most is not None:
-        return new.at_most is None or new.at_most > old.at_most
-    return new.at_least is None or old.at_least is None or new.at_least < old.at_least
 
 
 def judge(gates: Gates, evidence: Evidence) -> tuple[GateRow, ...]:

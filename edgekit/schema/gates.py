@@ -22,6 +22,14 @@ class Bound(Record):
             raise ValueError("set exactly one of at_most, at_least")
         return self
 
+    def as_tight_as(self, other: "Bound") -> bool:
+        """Whether whatever meets this bound meets `other`, and it is required where the other is."""
+        if other.required and not self.required:
+            return False
+        if other.at_most is not None:
+            return self.at_most is not None and self.at_most <= other.at_most
+        return other.at_least is not None and self.at_least is not None and self.at_least >= other.at_least
+
 
 class Gates(Record):
     """Each quantity is judged for every artifact; what only a device can tell, on that device."""

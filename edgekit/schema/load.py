@@ -188,18 +188,10 @@ def loosened_gates(shipped: Gates, own: Gates) -> list[tuple[str, str]]:
     for name in Gates.model_fields:
         old: Bound | None = getattr(shipped, name)
         new: Bound | None = getattr(own, name)
-        if old is not None and not _as_tight(old, new):
+        if old is not None and (new is None or not new.as_tight_as(old)):
             side = "at_most" if old.at_most is not None else "at_least"
             loosened.append((name, f"{side} {getattr(old, side):g}" + (", required" if old.required else "")))
     return loosened
-
-
-def _as_tight(old: Bound, new: Bound | None) -> bool:
-    if new is None or (old.required and not new.required):
-        return False
-    if old.at_most is not None:
-        return new.at_most is not None and new.at_most <= old.at_most
-    return old.at_least is not None and new.at_least is not None and new.at_least >= old.at_least
 
 
 def _assign(content: dict[str, Any], keys: tuple[Key, ...], value: Any, where: str) -> dict[str, Any]:
