@@ -52,8 +52,8 @@ def print_json(document: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> RenderableType:
-    """A table under its title; the first column is never broken, and None is an empty cell."""
-    drawn = plain_table(*((column, "l") for column in columns), whole=columns[0])
+    """A table under its title; None is an empty cell."""
+    drawn = plain_table(*((column, "l") for column in columns))
     for row in rows:
         add_row(drawn, *("" if cell is None else str(cell) for cell in row))
     return Group(Text(title, style="bold cyan"), Padding(drawn, (0, 0, 0, 1)))

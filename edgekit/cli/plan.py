@@ -45,12 +45,14 @@ def plan(
     print_overrides(made.overrides)
     title = f"{made.recipe.recipe.name} -> {made.target.target.name}, data {made.recipe.recipe.data}"
     console().print(_steps(title, [*made.teacher, *made.steps]))
+    console().print()
     console().print(_artifacts(made.artifacts))
     if explain:
+        console().print()
         for name, why in _reasons(made):
             console().print(Text(f"{name} is not stored:"))
-            for line in why:
-                console().print(Text(f"  {line}"))
+            for line in dict.fromkeys(why):
+                console().print(Text(f"  {line}"), soft_wrap=True)
 
 
 def _steps(title: str, steps: list[PlannedStep]) -> RenderableType:

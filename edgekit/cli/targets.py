@@ -97,8 +97,11 @@ def show_target(name: str, as_json: bool) -> None:
         ("power", target.power),
     ]
     known = [(label, f"{fact.value:g} {fact.unit}", fact.source) for label, fact in facts if fact is not None]
+    out.print()
     out.print(table("Facts", ("fact", "value", "source"), known))
+    out.print()
     out.print(table("Default gates", ("gate", "bound", "required"), _gate_rows(target.gates)))
+    out.print()
     for note in target.notes:
         out.print(f"- {note}", markup=False)
 

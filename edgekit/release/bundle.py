@@ -184,8 +184,9 @@ def _fill(folder: Path, name: str, draft: BundleDraft, created_at: str | None) -
     (folder / "evidence" / "report.html").write_text(render_html(manifest), encoding="utf-8")
 
     manifest = manifest.model_copy(update={"files": _digests(folder)})
-    manifest = manifest.model_copy(update={"evidence_digest": evidence_digest(manifest)})
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    document = manifest.model_dump(mode="json")
+    document["evidence_digest"] = evidence_digest(document)
+    text = json.dumps(document, indent=2, ensure_ascii=False)
     (folder / "manifest.json").write_text(f"{text}\n", encoding="utf-8")
 
 
@@ -242,7 +243,7 @@ def _manifest(draft: BundleDraft, created_at: str | None, files: dict[str, str])
         files=files,
         verdict=draft.verdict,
     )
-    return manifest.model_copy(update={"content_digest": content_digest(manifest)})
+    return manifest.model_copy(update={"content_digest": content_digest(manifest.model_dump(mode="json"))})
 
 
 def _created_at(draft: BundleDraft, environ: Mapping[str, str]) -> str | None:

@@ -24,17 +24,15 @@ def content_digest(document: Document) -> str:
     """
     return json_sha256(
         {
-            "recipe": document["recipe"],
-            "target": document["target"],
-            "overrides": sorted(row["digest"] for row in document["overrides"]),
-            "inputs": document["inputs"],
-            "outputs": document["outputs"],
+            **{key: document[key] for key in ("recipe", "target", "inputs", "outputs", "metrics")},
+            "overrides": sorted(row["digest"] for row in document.get("overrides", ())),
             "artifacts": [
                 {key: value for key, value in row.items() if key not in _OBSERVED} for row in document["artifacts"]
             ],
-            "metrics": document["metrics"],
-            "steps": [{key: row[key] for key in sorted(_STEP_KEYS)} for row in document["steps"]],
-            "files": {path: digest for path, digest in document["files"].items() if not path.startswith(EVIDENCE)},
+            "steps": [{key: row[key] for key in row if key in _STEP_KEYS} for row in document.get("steps", ())],
+            "files": {
+                path: digest for path, digest in document.get("files", {}).items() if not path.startswith(EVIDENCE)
+            },
         }
     )
 

@@ -5,6 +5,7 @@ Runs no code of the user's, opens nothing by pickle, follows no link, and reads 
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from edgekit.errors import BundleError, EdgekitError
-from edgekit.release.content import content_digest, evidence_digest
+from edgekit.release.content import Document, content_digest, evidence_digest
 from edgekit.release.gates import verdict
 from edgekit.release.parity import Array, Expected, ParitySamples, read_parity
 from edgekit.release.paths import unsafe_path
@@ -111,9 +112,10 @@ def verify_bundle(path: Path, rerun_parity: RerunParity | None = None, limits: L
     found, problems = _walk(path, limits)
     manifest: Manifest | None = None
     if not problems:
-        manifest, problems = _read(path, found[MANIFEST], limits)
+        manifest, problems = _read(path)
     if manifest is not None:
-        problems = [*_compare_files(path, manifest, found), *_compare_manifest(manifest)]
+        document = json.loads((path / MANIFEST).read_bytes())
+        problems = [*_compare_files(path, manifest, found), *_compare_manifest(manifest, document)]
     checks: list[ParityCheck] = []
     if manifest is not None and not problems and rerun_parity is not None:
         checks, problems = _parity(path, manifest, rerun_parity)
@@ -150,7 +152,7 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
                 yield Path(entry.path), entry.stat(follow_symlinks=False)
 
 
-def _read(root: Path, size: int, limits: Limits) -> tuple[Manifest | None, list[Problem]]:
+def _read(root: Path) -> tuple[Manifest | None, list[Problem]]:
     try:
         manifest = Manifest.model_validate_json((root / MANIFEST).read_bytes())
     except ValidationError as err:
@@ -189,13 +191,13 @@ def _compare_files(root: Path, manifest: Manifest, found: Mapping[str, int]) -> 
             yield Problem("manifest", row.path, "its row names another digest or size than its file has")
 
 
-def _compare_manifest(manifest: Manifest) -> Iterator[Problem]:
-    digest = content_digest(manifest)
+def _compare_manifest(manifest: Manifest, document: Document) -> Iterator[Problem]:
+    digest = content_digest(document)
     if digest != manifest.content_digest:
         yield Problem(
             "content digest", MANIFEST, f"it says {manifest.content_digest[:12]}, its content has {digest[:12]}"
         )
-    digest = evidence_digest(manifest)
+    digest = evidence_digest(document)
     if digest != manifest.evidence_digest:
         detail = f"it says {manifest.evidence_digest[:12]}, its other keys have {digest[:12]}"
         yield Problem("evidence digest", MANIFEST, detail)

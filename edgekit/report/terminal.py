@@ -96,7 +96,6 @@ def _artifacts(manifest: Manifest) -> Table:
         ("runtime", "l"),
         ("parity", "l"),
         ("in float", "l"),
-        whole="file",
     )
     for name, value in sorted(manifest.metrics.float.items()):
         label = "float network" if name == metric else f"float network, {name}"
@@ -153,7 +152,6 @@ def _latency(manifest: Manifest) -> RenderableType:
         ("p90 ms", "r"),
         ("p99 ms", "r"),
         ("", "l"),
-        whole="file",
     )
     for row in manifest.profiles:
         device = Text(row.device)
@@ -162,16 +160,30 @@ def _latency(manifest: Manifest) -> RenderableType:
         state = Text(values.profile_state(row), style="green" if row.valid else "red")
         times = (values.milliseconds(value) for value in (row.p50_ms, row.p90_ms, row.p99_ms))
         add_row(table, row.artifact, device, row.runtime, *times, state)
-    return Group(table, *(_speed(row) for row in manifest.speed))
+    if not manifest.speed:
+        return table
+    return Group(table, Text(), Text("Did compression make it faster?", style="dim"), _speed(manifest.speed))
 
 
-def _speed(row: SpeedRow) -> Text:
-    where = f"{row.device} (stand-in)" if row.stand_in else row.device
-    return Text.assemble(
-        (row.verdict, _SPEEDS[row.verdict]),
-        f": {row.artifact} is {row.speedup:.2f} times as fast as {row.reference} on {where}, ",
-        f"95 % interval {row.low:.2f} to {row.high:.2f}, with {100 * row.macs_ratio:.0f} % of the MACs",
+def _speed(rows: Sequence[SpeedRow]) -> Table:
+    table = plain_table(
+        ("file", "l"), ("against", "l"), ("times as fast", "r"), ("95 % interval", "l"), ("MACs", "r"), ("", "l")
     )
+    for row in rows:
+        verdict = Text(row.verdict, style=_SPEEDS[row.verdict])
+        if row.stand_in:
+            verdict.append(", on a stand-in", style="yellow")
+        interval = f"{row.low:.2f} to {row.high:.2f}"
+        add_row(
+            table,
+            row.artifact,
+            row.reference,
+            f"{row.speedup:.2f}",
+            interval,
+            values.whole_share(row.macs_ratio),
+            verdict,
+        )
+    return table
 
 
 def _gates(rows: Sequence[GateRow]) -> Table | Text:

@@ -12,6 +12,11 @@ def share(value: float | None) -> str:
     return f"{100 * value:.2f} %" if 0 <= value <= 1 else f"{value:.4g}"
 
 
+def whole_share(value: float) -> str:
+    """A ratio as a whole per cent."""
+    return f"{100 * value:.0f} %"
+
+
 def kilobytes(size_bytes: int | None) -> str:
     """KB of 1,000 bytes."""
     return UNKNOWN if size_bytes is None else f"{size_bytes / 1000:,.1f}"

@@ -41,7 +41,7 @@ def test_the_layout_and_every_digest(tmp_path, draft_of):
     del files["manifest.json"]
     assert manifest.files == {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
     assert manifest.created_at == "2026-01-01T00:00:00Z"
-    assert manifest.content_digest == content_digest(manifest)
+    assert manifest.content_digest == content_digest(manifest.model_dump(mode="json"))
     assert manifest.steps[1].seconds == 12.34
     assert [(row.what, row.reason) for row in manifest.skipped][-1] == ("signature", "no key given")
     profiles = json.loads(files["evidence/profiles/local.json"])
