@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
+
+from edgekit.nets.graph import CONVOLUTIONS, LINEAR
+from edgekit.nets.program import Program
 
 BINS_PER_SIDE = 2048
 
@@ -53,28 +57,59 @@ class Histogram:
         self.width *= 2
 
 
+class ChannelMean:
+    """Mean of every channel, in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sums: Tensor | None = None
+
+    def add(self, values: Tensor, axis: int) -> None:
+        """Add a batch with its channels along `axis`."""
+        channels = values.detach().double().movedim(axis, 0).flatten(1)
+        sums = channels.sum(1)
+        self._sums = sums if self._sums is None else self._sums + sums
+        self.count += channels.shape[1]
+
+    @property
+    def mean(self) -> Tensor:
+        """(C,) float32."""
+        assert self._sums is not None
+        return (self._sums / self.count).float()
+
+
+@dataclass
+class Seen:
+    """What was seen of a program so far.
+
+    Attributes:
+        histograms: of every activation, by its name.
+        means: of the input channels of every convolution and linear layer, by the activation name of the layer.
+    """
+
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+    means: dict[str, ChannelMean] = field(default_factory=dict)
+
+
 class _Recorder(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule, names: Mapping[str, str], seen: dict[str, Histogram]) -> None:
-        super().__init__(module)
-        self._names, self._seen = names, seen
+    def __init__(self, program: Program, seen: Seen) -> None:
+        super().__init__(program.module)
+        self._names, self._seen = {node.name: name for node, name in program.names.items()}, seen
 
     def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
         name = self._names.get(n.name)
+        if name is not None and n.target in CONVOLUTIONS | LINEAR:
+            values = self.env[n.all_input_nodes[0]]
+            self._seen.means.setdefault(name, ChannelMean()).add(values, -1 if n.target in LINEAR else 1)
+        value = super().run_node(n)
         if name is not None and isinstance(value, Tensor) and value.is_floating_point():
-            self._seen.setdefault(name, Histogram()).add(value)
+            self._seen.histograms.setdefault(name, Histogram()).add(value)
         return value
 
 
-def observe(
-    module: fx.GraphModule, names: Mapping[str, str], batches: Iterable[tuple[Tensor, ...]], seen: dict[str, Histogram]
-) -> None:
-    """Add every float activation of a program, over all batches, to its histogram in `seen`.
-
-    Args:
-        names: node name -> activation name; other nodes are not watched.
-    """
-    recorder = _Recorder(module, names, seen)
+def observe(program: Program, batches: Iterable[tuple[Tensor, ...]], seen: Seen) -> None:
+    """Add what a program computes for all batches to `seen`."""
+    recorder = _Recorder(program, seen)
     with torch.no_grad():
         for batch in batches:
             recorder.run(*batch)

@@ -6,7 +6,7 @@ An *edge* is an activation tensor of the canonical program (`nets/program.py`), 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -16,7 +16,7 @@ class EdgeRange:
     """What an activation was seen to be, and the affine int8 grid decided from it.
 
     `low` <= 0 <= `high`. `scale` and `zero_point` are for signed codes in [-128, 127]; the unsigned form of the same
-    grid is `zero_point + 128`. `tied_to` names the edge whose grid this one must share.
+    grid is `zero_point + 128`.
     """
 
     low: float
@@ -24,7 +24,6 @@ class EdgeRange:
     scale: float
     zero_point: int
     bits: int = 8
-    tied_to: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,13 @@ class WeightCodes:
 
 @dataclass(frozen=True)
 class QuantisationTable:
-    """Everything that quantisation decided about one network."""
+    """Everything that quantisation decided about one network.
+
+    Attributes:
+        means: activation name of a convolution or linear layer -> (C_in,) float32, the mean of each channel of its
+            input over the calibration samples. A convention takes from it how much its rounding shifts the outputs.
+    """
 
     edges: dict[str, EdgeRange]
     weights: dict[str, WeightCodes]
+    means: dict[str, torch.Tensor] = field(default_factory=dict)

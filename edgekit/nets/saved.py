@@ -2,8 +2,8 @@
 
 model.json            source, outputs, edits, history
 weights.safetensors   parameters and persistent buffers by name
-table.json            only with a quantisation table: edges, axes and bits of weights, layers left in float
-table.safetensors     its integer codes and scales
+table.json            only with a quantisation table: edges, axes and bits of weights, layers with known input means
+table.safetensors     its integer codes, scales and means
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ class _SavedEdge(Record):
     scale: float
     zero_point: int
     bits: int
-    tied_to: str | None
 
 
 class _SavedWeight(Record):
@@ -58,6 +57,7 @@ class _SavedWeight(Record):
 class _SavedTable(Record):
     edges: dict[str, _SavedEdge]
     weights: dict[str, _SavedWeight]
+    means: tuple[str, ...]
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -93,7 +93,8 @@ def load_table(folder: Path) -> QuantisationTable:
     """
     saved = _read_record(folder / _TABLE, _SavedTable)
     tensors = _read_tensors(folder / _CODES)
-    if set(tensors) != {f"{name}/{part}" for name in saved.weights for part in ("codes", "scale")}:
+    expected = {f"{name}/{part}" for name in saved.weights for part in ("codes", "scale")}
+    if set(tensors) != expected | {f"{name}/mean" for name in saved.means}:
         raise ModelError(f"{_TABLE} and {_CODES} speak of different weights", str(folder), "quantise the model again")
     return QuantisationTable(
         edges={name: EdgeRange(**edge.model_dump()) for name, edge in saved.edges.items()},
@@ -101,6 +102,7 @@ def load_table(folder: Path) -> QuantisationTable:
             name: WeightCodes(tensors[f"{name}/codes"], tensors[f"{name}/scale"], weight.axis, weight.bits)
             for name, weight in saved.weights.items()
         },
+        means={name: tensors[f"{name}/mean"] for name in saved.means},
     )
 
 
@@ -143,9 +145,11 @@ def _files(model: Model) -> list[tuple[str, bytes]]:
         saved = _SavedTable(
             edges={name: _SavedEdge(**asdict(edge)) for name, edge in model.table.edges.items()},
             weights={name: _SavedWeight(axis=codes.axis, bits=codes.bits) for name, codes in weights.items()},
+            means=tuple(model.table.means),
         )
         tensors = {f"{name}/codes": codes.codes for name, codes in weights.items()}
         tensors |= {f"{name}/scale": codes.scale for name, codes in weights.items()}
+        tensors |= {f"{name}/mean": mean for name, mean in model.table.means.items()}
         files += [(_TABLE, _json(saved.model_dump(mode="json"))), (_CODES, _tensor_bytes(tensors))]
     return files
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from edgekit.data.observers import Histogram, observe
+from edgekit.data.observers import Seen, observe
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
 from edgekit.nets.graph import CONVOLUTIONS, LINEAR, is_weight, tensor_of
@@ -29,7 +29,7 @@ BIAS_MAX = 2**30  # half of int32, the other half is left to the sum of products
 
 
 def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
-    """Add a quantisation table to `model`: ranges of activations, per-channel codes of weights.
+    """Add a quantisation table to `model`: ranges of activations, per-channel codes of weights, means of inputs.
 
     Raises:
         PassError: the calibration split is empty, the network has several inputs, or an activation is not finite.
@@ -37,9 +37,10 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
     samples = context.splits.calibration
     if options.samples is not None:
         samples = samples.head(options.samples)
+    seen = _observe(model, samples, context)
     edges = {}
-    for name, seen in _observe(model, samples, context).items():
-        low, high = seen.low, seen.high
+    for name, histogram in seen.histograms.items():
+        low, high = histogram.low, histogram.high
         if not (np.isfinite(low) and np.isfinite(high)):
             raise PassError(
                 f"activation {name!r} has the range [{low}, {high}]",
@@ -47,14 +48,15 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
                 "the network overflows on its calibration samples; check its weights and the preprocessing",
             )
         if options.observer == "mse":
-            low, high = mse_range(seen.centres, seen.counts, low, high, QMIN, QMAX)
+            low, high = mse_range(histogram.centres, histogram.counts, low, high, QMIN, QMAX)
         edges[name] = EdgeRange(low, high, *affine_grid(low, high, QMIN, QMAX))
-    table = QuantisationTable(edges, _weights(trace(model), edges))
+    means = {name: mean.mean for name, mean in seen.means.items()} if options.bias_correction else {}
+    table = QuantisationTable(edges, _weights(trace(model), edges), means)
     logger.info("quantised %d activations and %d weights on %d samples", len(edges), len(table.weights), len(samples))
     return replace(model, history=(*model.history, "quantize"), table=table)
 
 
-def _observe(model: Model, samples: Samples, context: Context) -> dict[str, Histogram]:
+def _observe(model: Model, samples: Samples, context: Context) -> Seen:
     if len(samples) == 0:
         raise PassError("the calibration split is empty", "step quantize", "give it samples: calib file, `calibration`")
     if len(model.inputs) != 1:
@@ -63,16 +65,15 @@ def _observe(model: Model, samples: Samples, context: Context) -> dict[str, Hist
             "step quantize",
             "wrap the network so that it takes one input",
         )
-    seen: dict[str, Histogram] = {}
+    seen = Seen()
     full = len(samples) // CALIBRATION_BATCH * CALIBRATION_BATCH
     # a program has a fixed batch, so what does not fill one is traced and run by itself
     for start, stop, batch in ((0, full, CALIBRATION_BATCH), (full, len(samples), len(samples) - full)):
         if start == stop:
             continue
         program = trace(model, batch)
-        names = {node.name: name for node, name in program.names.items()}
         for index in range(start, stop, batch):
-            observe(program.module, names, [(samples.inputs[index : index + batch],)], seen)
+            observe(program, [(samples.inputs[index : index + batch],)], seen)
             context.progress(index + batch, len(samples), "calibrating")
     return seen
 

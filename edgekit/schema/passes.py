@@ -70,4 +70,5 @@ class QuantizeOptions(Options):
     observer: Literal["mse", "min-max"] = Field(
         "mse", description="range of an activation: all that was seen, or the part of it that loses least"
     )
+    bias_correction: bool = Field(True, description="biases take back what the rounding of weights shifts on average")
     samples: int | None = Field(None, ge=1, description="calibration samples used; none: the whole split")

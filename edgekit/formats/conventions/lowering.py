@@ -16,6 +16,7 @@ from edgekit.nets.graph import is_weight, set_tensor, tensor_of
 from edgekit.nets.model import Model
 from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import QuantisationTable, WeightCodes
+from edgekit.numerics.bias import rounding_shift
 from edgekit.numerics.quantise import channel_scales, decode, encode
 from edgekit.schema.manifest import InFloat, QuantisedTensor
 
@@ -107,7 +108,8 @@ def _quantise_weights(
     for node in weighted_nodes(placement.integer):
         grid = placement.grids.get(activations(pad_of(node, convention) or node)[0])
         name = program.weight_name(node)
-        weight = _codes(program, table, node, name, convention)
+        values = tensor_of(program.module, node.args[1])  # type: ignore[arg-type]
+        weight = _codes(values, table, name, convention)
         _replace_weight(program.module, node, name, weight, convention)
         rows.append(
             QuantisedTensor(
@@ -122,12 +124,26 @@ def _quantise_weights(
             )
         )
         bias = node.args[2] if len(node.args) > 2 else None
-        if isinstance(bias, fx.Node) and is_weight(bias) and grid is not None and convention.bias != "float":
-            rows.append(_replace_bias(program.module, node, bias, grid.scale * weight.scale, convention))
+        if isinstance(bias, fx.Node) and is_weight(bias):
+            corrected = _corrected_bias(program, table, node, values, weight)
+            scale = None if grid is None or convention.bias == "float" else grid.scale * weight.scale
+            rows += _replace_bias(program.module, node, str(bias.target), corrected, scale, convention)
     return rows
 
 
-def _codes(program: Program, table: QuantisationTable, node: fx.Node, name: str, convention: Convention) -> WeightCodes:
+def _corrected_bias(
+    program: Program, table: QuantisationTable, node: fx.Node, values: torch.Tensor, weight: WeightCodes
+) -> torch.Tensor:
+    """The bias less what the rounding of this convention's weight shifts, where the table knows the inputs' mean."""
+    bias = tensor_of(program.module, node.args[2])  # type: ignore[arg-type]
+    mean = table.means.get(program.names[node])
+    if mean is None:
+        return bias
+    error = decode(weight.codes, weight.scale, axis=weight.axis) - values
+    return bias - rounding_shift(error, mean)
+
+
+def _codes(values: torch.Tensor, table: QuantisationTable, name: str, convention: Convention) -> WeightCodes:
     """Codes from the table; a convention with fewer levels rounds the float weight anew, it cannot reuse codes."""
     if name not in table.weights:
         raise FormatError(
@@ -138,7 +154,6 @@ def _codes(program: Program, table: QuantisationTable, node: fx.Node, name: str,
     stored = table.weights[name]
     if convention.weight_max == 127:
         return stored
-    values = tensor_of(program.module, node.args[1])  # type: ignore[arg-type]
     # never below the table's: where the bias asked for a larger scale, fewer levels do not make it fit a smaller one
     scale = torch.maximum(channel_scales(values, stored.axis, convention.weight_max), stored.scale)
     codes = encode(values, scale, 0, -convention.weight_max, convention.weight_max, stored.axis)
@@ -172,14 +187,27 @@ def _replace_weight(
 
 
 def _replace_bias(
-    module: fx.GraphModule, node: fx.Node, bias: fx.Node, scale: torch.Tensor, convention: Convention
-) -> QuantisedTensor:
-    """Put the bias on the grid of the 32-bit accumulator: scale s_input * s_weight[c], zero point 0."""
-    name = str(bias.target)
-    scale = scale.float()
-    codes = (tensor_of(module, bias).double() / scale.double()).round().clamp(INT32.min, INT32.max).to(torch.int32)
-    set_tensor(module, f"{name}_codes", codes if convention.bias == "int32" else codes.float() * scale)
+    module: fx.GraphModule,
+    node: fx.Node,
+    name: str,
+    values: torch.Tensor,
+    scale: torch.Tensor | None,
+    convention: Convention,
+) -> list[QuantisedTensor]:
+    """Store a layer's own bias, by default on the grid of the 32-bit accumulator.
+
+    Args:
+        scale: s_input * s_weight[c], (C_out,); zero point 0. None: the bias stays float.
+    """
     graph = module.graph
+    if scale is None:
+        set_tensor(module, f"{name}_codes", values)
+        with graph.inserting_before(node):
+            node.args = (*node.args[:2], graph.get_attr(f"{name}_codes"), *node.args[3:])
+        return []
+    scale = scale.float()
+    codes = (values.double() / scale.double()).round().clamp(INT32.min, INT32.max).to(torch.int32)
+    set_tensor(module, f"{name}_codes", codes if convention.bias == "int32" else codes.float() * scale)
     with graph.inserting_before(node):
         real = graph.get_attr(f"{name}_codes")
         if convention.bias == "int32":
@@ -190,13 +218,15 @@ def _replace_bias(
                 qd.dequantize_per_channel.default, (real, *grid, 0, INT32.min, INT32.max, torch.int32)
             )
     node.args = (*node.args[:2], real, *node.args[3:])
-    return QuantisedTensor(
-        tensor=name,
-        role="bias",
-        bits=32,
-        dtype="int32",
-        scheme="symmetric",
-        axis=0,
-        scale=tuple(scale.tolist()),
-        zero_point=(0,),
-    )
+    return [
+        QuantisedTensor(
+            tensor=name,
+            role="bias",
+            bits=32,
+            dtype="int32",
+            scheme="symmetric",
+            axis=0,
+            scale=tuple(scale.tolist()),
+            zero_point=(0,),
+        )
+    ]

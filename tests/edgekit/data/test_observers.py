@@ -3,15 +3,14 @@
 import numpy as np
 import torch
 
-from edgekit.data.observers import BINS_PER_SIDE, Histogram, observe
+from edgekit.data.observers import BINS_PER_SIDE, ChannelMean, Histogram, Seen, observe
 from edgekit.nets.program import trace
 from tests import nets
 
 
-def _seen(batches: list[tuple[torch.Tensor, ...]], batch: int) -> dict[str, Histogram]:
-    program = trace(nets.model(nets.TINY_RESIDUAL), batch)
-    seen: dict[str, Histogram] = {}
-    observe(program.module, {n.name: name for n, name in program.names.items()}, batches, seen)
+def _seen(batches: list[tuple[torch.Tensor, ...]], batch: int) -> Seen:
+    seen = Seen()
+    observe(trace(nets.model(nets.TINY_RESIDUAL), batch), batches, seen)
     return seen
 
 
@@ -19,7 +18,7 @@ def test_ranges_are_those_of_all_batches_together() -> None:
     model = nets.model(nets.TINY_RESIDUAL)
     batches = [model.example(2, seed=seed) for seed in range(3)]
     batches[1] = (batches[1][0] * 40,)
-    seen = _seen(batches, 2)
+    seen = _seen(batches, 2).histograms
     everything = torch.cat([x for (x,) in batches])
     assert (seen["input:image"].low, seen["input:image"].high) == (float(everything.min()), float(everything.max()))
     stem = torch.cat([model.network.stem(x) for (x,) in batches]).detach()  # type: ignore[operator, union-attr]
@@ -29,7 +28,7 @@ def test_ranges_are_those_of_all_batches_together() -> None:
 
 def test_a_range_always_holds_zero() -> None:
     (x,) = nets.model(nets.TINY_RESIDUAL).example()
-    assert _seen([(x.abs() + 1,)], 1)["input:image"].low == 0.0
+    assert _seen([(x.abs() + 1,)], 1).histograms["input:image"].low == 0.0
 
 
 def test_counts_are_numpys_after_the_range_has_grown() -> None:
@@ -63,3 +62,21 @@ def test_all_zeros_are_a_range() -> None:
     histogram = Histogram()
     histogram.add(torch.zeros(3))
     assert (histogram.low, histogram.high, int(histogram.counts.sum())) == (0.0, 0.0, 0)
+
+
+def test_means_are_those_of_every_layers_input_channels() -> None:
+    model = nets.model(nets.TINY_RESIDUAL)
+    batches = [model.example(2, seed=seed) for seed in range(3)]
+    means = _seen(batches, 2).means
+    everything = torch.cat([x for (x,) in batches])
+    hidden = model.network.stem(everything).relu().detach()  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(means["stem/conv2d"].mean, everything.mean((0, 2, 3)))
+    torch.testing.assert_close(means["conv1/conv2d"].mean, hidden.mean((0, 2, 3)))
+    assert set(means) == {"stem/conv2d", "conv1/conv2d", "conv2/conv2d", "linear/linear"}
+
+
+def test_the_mean_of_unequal_batches_weighs_samples_alike() -> None:
+    mean = ChannelMean()
+    mean.add(torch.tensor([[1.0, 10.0]]), 1)
+    mean.add(torch.tensor([[4.0, 10.0], [4.0, 40.0]]), 1)
+    assert mean.mean.tolist() == [3.0, 20.0]

@@ -28,13 +28,14 @@ def table():
     return QuantisationTable(
         edges={
             "input:image": EdgeRange(-1.5, 2.25, 3.75 / 255, -26),
-            "conv/relu": EdgeRange(0.0, 0.1, 0.1 / 255, -128, tied_to="input:image"),
+            "conv/relu": EdgeRange(0.0, 0.1, 0.1 / 255, -128),
         },
         weights={
             "conv.weight": WeightCodes(
                 torch.arange(-36, 36, dtype=torch.int8).reshape(4, 2, 3, 3), torch.tensor([0.1, 0.2, 0.3, 0.7]), 0
             )
         },
+        means={"conv/conv2d": torch.tensor([0.5, -1.25])},
     )
 
 
@@ -65,6 +66,7 @@ def test_the_table_comes_back_whole(tmp_path):
     loaded = load_model(tmp_path).table
     assert loaded is not None
     assert loaded.edges == table().edges
+    assert loaded.means["conv/conv2d"].tolist() == [0.5, -1.25]
     codes = loaded.weights["conv.weight"]
     assert torch.equal(codes.codes, table().weights["conv.weight"].codes)
     assert codes.codes.dtype == torch.int8

@@ -1,10 +1,14 @@
 """Q/DQ programs: their integers by hand, and what PyTorch computes with them."""
 
+import operator
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import fx
+from torch.nn import functional as F
 
+from edgekit.data.samples import Samples
 from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import CONVENTIONS
 from edgekit.formats.conventions.lowering import lower
@@ -40,21 +44,22 @@ def test_witness_agrees_with_the_program_to_a_code() -> None:
 
 
 def test_biases_are_codes_of_input_scale_times_weight_scale() -> None:
-    model = quantised(nets.TINY_CONV)
+    model = quantised(nets.TINY_CONV, bias_correction=False)
     lowered = lower(model, CONVENTIONS["onnxruntime-arm"])
     assert model.table is not None
     codes = lowered.module.pointwise.bias_codes  # type: ignore[union-attr]
     scale = model.table.edges["/relu_1"].scale * model.table.weights["pointwise.weight"].scale
+    # the bias itself, without its correction
     expected = torch.round(model.network.pointwise.bias / scale).int()  # type: ignore[union-attr, operator]
     assert codes.tolist() == expected.tolist()
     assert codes.dtype == torch.int32
 
 
 def test_tensorrt_biases_stay_float() -> None:
-    model = quantised(nets.TINY_CONV)
+    model = quantised(nets.TINY_CONV, bias_correction=False)
     lowered = lower(model, CONVENTIONS["tensorrt"])
     assert not any(row.role == "bias" for row in lowered.tensors)
-    torch.testing.assert_close(lowered.module.pointwise.bias, model.network.pointwise.bias.detach())  # type: ignore[union-attr]
+    torch.testing.assert_close(lowered.module.pointwise.bias_codes, model.network.pointwise.bias.detach())  # type: ignore[union-attr]
 
 
 def test_reduced_range_rounds_anew_into_seven_bits() -> None:
@@ -101,3 +106,33 @@ def test_a_bias_far_larger_than_its_weights_fits_in_every_convention(name: str) 
     real = network(x).detach()
     given = lower(model, CONVENTIONS[name]).module(x)
     assert (given - real).abs().max() < 0.05 * real.abs().max()
+
+
+@pytest.mark.parametrize("name", sorted(CONVENTIONS))
+def test_bias_correction_takes_back_the_mean_error_of_rounded_weights(name: str) -> None:
+    plain = nets.model(nets.TINY_CONV)
+    surroundings = context(plain)
+    calibration = surroundings.splits.calibration
+    x = calibration.inputs + 3.0  # inputs with a mean, as behind a ReLU
+    splits = replace(surroundings.splits, calibration=Samples(x, calibration.labels))
+    real = _first_layer(trace(plain).module, x, "conv.weight", "conv.bias")
+    shifts = {}
+    for correct in (False, True):
+        options = QuantizeOptions(bias_correction=correct)
+        module = lower(quantize(plain, options, replace(surroundings, splits=splits)), CONVENTIONS[name]).module
+        rounded = _first_layer(module, x, "conv.weight_codes", "conv.bias_codes")
+        # inside only: at the zero-padded border a kernel meets fewer inputs, which the correction does not know
+        shifts[correct] = float((rounded - real)[:, :, 1:-1, 1:-1].mean((0, 2, 3)).abs().max())
+    assert shifts[True] < 0.2 * shifts[False]
+
+
+def _first_layer(module: fx.GraphModule, x: torch.Tensor, weight: str, bias: str) -> torch.Tensor:
+    """The first convolution with its weight and bias as real numbers."""
+    tensors = []
+    for name in (weight, bias):
+        tensor = operator.attrgetter(name)(module)
+        if not tensor.is_floating_point():
+            scale = operator.attrgetter(name.replace("_codes", "_scale"))(module)
+            tensor = tensor * scale.reshape(-1, *[1] * (tensor.dim() - 1))
+        tensors.append(tensor)
+    return F.conv2d(x, *tensors, padding=1)
