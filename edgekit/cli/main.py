@@ -13,7 +13,7 @@ import click
 
 from edgekit import __version__
 from edgekit.cli.output import print_error
-from edgekit.errors import DeviceError, EdgekitError
+from edgekit.errors import DeviceError, EdgekitError, MissingExtraError
 from edgekit.schema.find import suggest
 
 # name -> where its click command is, and its line in --help; printing the help so imports none of them
@@ -86,6 +86,9 @@ class LazyGroup(click.Group):
 
 
 def _fault(error: Exception) -> EdgekitError:
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("edgekit"):
+        fix = "pip install 'edgekit[all]'; `edgekit doctor` says what is missing"
+        return MissingExtraError(f"{error.name.partition('.')[0]} is not installed", "this environment", fix)
     handle, path = tempfile.mkstemp(prefix="edgekit-fault-", suffix=".txt")
     with open(handle, "w", encoding="utf-8") as file:
         traceback.print_exception(error, file=file)

@@ -25,7 +25,9 @@ def render_html(manifest: Manifest) -> str:
         values.milliseconds,
         values.profile_state,
         values.seconds,
+        values.moment,
         values.share,
+        values.whole_share,
         _bits,
         _numbers,
     ):

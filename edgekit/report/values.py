@@ -48,6 +48,12 @@ def megabytes(size_bytes: int | None) -> str:
     return UNKNOWN if size_bytes is None else f"{size_bytes / 1e6:,.1f}"
 
 
+def moment(text: str) -> str:
+    """An ISO 8601 time to the second: 2026-01-31 12:00:00 UTC."""
+    day, _, time = text.partition("T")
+    return f"{day} {time[:8]} UTC" if time else text
+
+
 def gate_value(row: GateRow) -> str:
     """The value of a gate in the unit of its bound."""
     if row.value is None:

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-import torch
 
 from edgekit.agent.errors import AgentError
 from edgekit.agent.preprocess import centre_crop, from_artifact, preprocess, relayout, resize, to_artifact
 from edgekit.schema.tensors import ArtifactTensor, Preprocess
+
+torch = pytest.importorskip("torch", reason="the outside witness of resizing")
 
 
 def tensor(**changes: object) -> dict[str, object]:

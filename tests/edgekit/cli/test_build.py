@@ -15,6 +15,7 @@ BUNDLE = Path("dist/own-cpu-x86-64")
 @pytest.fixture
 def build(edgekit, tmp_path):
     """Runs `edgekit build own.yaml --target cpu-x86-64 ...` on the user's own code."""
+    pytest.importorskip("onnxruntime", reason="builds and runs an ONNX artifact")
     (tmp_path / "own_code.py").write_text(MODULE)
     (tmp_path / "own_scale.py").write_text("SCALE = 1.0\n")
     (tmp_path / "own.yaml").write_text(RECIPE)

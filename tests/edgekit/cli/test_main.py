@@ -74,6 +74,14 @@ def test_a_fault_of_ours_is_three_lines_and_its_traceback_lies_in_a_file():
     path.unlink()
 
 
+def test_a_library_of_an_extra_that_is_absent_is_named_with_its_cure():
+    error = ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")
+    result = CliRunner().invoke(group_that_raises(error), ["fail"])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0] == "error: torch is not installed"
+    assert "edgekit[all]" in result.stderr
+
+
 def test_what_the_system_refuses_is_no_traceback_either():
     error = PermissionError(errno.EACCES, "Permission denied", "/x/profiles.sqlite")
     result = CliRunner().invoke(group_that_raises(error), ["fail"])

@@ -46,7 +46,7 @@ def test_every_part_of_the_manifest_is_a_row(tmp_path, draft_of):
         "teacher: train 1.235 M 98.7 M 4,938.3 99.10 % 0.1 cached",
         "as loaded 269.7 k 40.81 M 1,078.9 –",
         "Q/DQ program in PyTorch model.onnx 0.031 0.05 1 100.00 % passed",
-        "model.onnx model.fp32.onnx local stand-in 1.61 1.58 … 1.66 49.70 % faster",
+        "model.onnx model.fp32.onnx local stand-in 1.61 1.58 … 1.66 50 % faster",
         "conv1.weight weight int8 per channel (axis 0) symmetric 0.002 … 0.009 0",
         "conv1 activation uint8 per tensor affine 0.0123 128 add1",
         "head.softmax Softmax the convention keeps it in float",
