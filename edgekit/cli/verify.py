@@ -10,14 +10,13 @@ import click
 from rich.text import Text
 
 from edgekit.cli.output import console, counted, json_option, print_json, table
+from edgekit.pipeline.choose import LOCAL_RUNTIMES
 from edgekit.release.verify import Answers, VerifyReport, verify_bundle
 
 if TYPE_CHECKING:
     from edgekit.release.parity import Array
     from edgekit.schema.manifest import ArtifactRow
     from edgekit.schema.tensors import Layout
-
-_RUNTIMES = {"onnx": "onnxruntime", "tensorrt": "onnxruntime-unfused", "tflite": "litert"}
 
 
 @click.command()
@@ -41,7 +40,7 @@ def _answer_here(path: Path, row: ArtifactRow, inputs: Mapping[str, Array], layo
 
     device = Device(name="local", target="local")
     floats = {name: value.astype("float32", copy=False) for name, value in inputs.items()}
-    found = infer(device, path, row, _RUNTIMES[row.format], floats, layouts)
+    found = infer(device, path, row, LOCAL_RUNTIMES[row.format], floats, layouts)
     stand_in = " (stand-in)" if row.format == "tensorrt" else ""
     return Answers(found.outputs, found.codes, f"{found.runtime} {found.runtime_version}{stand_in}")
 
