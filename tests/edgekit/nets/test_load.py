@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from edgekit.errors import DataError, ModelError
+from edgekit.nets.checkpoint import read_state
 from edgekit.nets.load import build
 from edgekit.schema.recipe import Checkpoint, ModelSource
 from edgekit.schema.tensors import InputSpec
@@ -164,3 +165,10 @@ def test_inputs_that_the_network_does_not_take_are_refused():
     with pytest.raises(ModelError) as caught:
         build(source(shape=(1, 3, 8, 8)))
     assert caught.value.where == "model.inputs"
+
+
+def test_bytes_that_mislead_the_unpickler_are_no_traceback(tmp_path):
+    (tmp_path / "junk.pth").write_bytes(b"junkjunk")  # reads as an index into an empty memo
+    with pytest.raises(ModelError) as caught:
+        read_state(Checkpoint(path=str(tmp_path / "junk.pth")))
+    assert caught.value.what == "not a file of torch.save"
