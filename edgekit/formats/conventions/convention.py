@@ -62,7 +62,7 @@ class Convention:
         return 127 if self.signed else 255
 
 
-_CNN = frozenset({"conv", "linear", "add", "average_pool", "max_pool", "concat", "relu", "clamp", "move"})
+_CNN = frozenset({"conv", "linear", "add", "mean", "average_pool", "max_pool", "concat", "relu", "clamp", "move"})
 _ORT = "ONNX Runtime 1.31 quantisation tooling and optimiser; papers: Jacob et al., arXiv:1712.05877"
 
 ONNXRUNTIME_X86_VNNI = Convention(
@@ -106,7 +106,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             signed=True,
             symmetric=True,
             weight_max=127,
-            integer=frozenset({"conv", "linear", "add", "average_pool"}),
+            integer=frozenset({"conv", "linear", "add", "mean", "average_pool"}),
             shares_grid=frozenset(),
             outputs=False,
             skip_only=True,

@@ -45,6 +45,8 @@ def kind_of(node: fx.Node) -> str | None:
     """Kind of a node; None for operators that no convention knows, and for nodes that are not operators."""
     if node.op != "call_function":
         return None
+    if node.target is aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:  # type: ignore[arg-type]
+        return "mean"  # over the whole image: runtimes have another kernel for it than for a pool with a window
     return KINDS.get(node.target)
 
 

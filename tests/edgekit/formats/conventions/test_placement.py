@@ -91,6 +91,23 @@ def test_an_operator_that_no_convention_knows_is_named() -> None:
     assert [row.node for row in placement.in_float] == ["/sin"]
 
 
+def test_in_litert_a_mean_has_a_grid_of_its_own_and_a_pool_with_a_window_has_not() -> None:
+    class Pools(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool = nn.Conv2d(2, 4, 3), nn.AvgPool2d(2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.pool(self.conv(x)).mean((2, 3))
+
+    model = replace(nets.model(nets.TINY_CONV), network=Pools().eval())
+    program, placement = _placed(quantize(model, QuantizeOptions(), context(model)), "litert")
+    conv, pool, mean = (program.node(n) for n in ("conv/conv2d", "pool/avg_pool2d", "/adaptive_avg_pool2d"))
+    assert placement.grids[pool].tied_to == "conv/conv2d"
+    assert placement.grids[mean].tied_to is None
+    assert placement.grids[mean].scale < placement.grids[pool].scale
+
+
 def test_concatenated_tensors_share_one_grid_that_covers_them_all() -> None:
     class Concat(nn.Module):
         def __init__(self) -> None:
