@@ -102,7 +102,7 @@ def test_in_litert_a_mean_has_a_grid_of_its_own_and_a_pool_with_a_window_has_not
 
     model = replace(nets.model(nets.TINY_CONV), network=Pools().eval())
     program, placement = _placed(quantize(model, QuantizeOptions(), context(model)), "litert")
-    conv, pool, mean = (program.node(n) for n in ("conv/conv2d", "pool/avg_pool2d", "/adaptive_avg_pool2d"))
+    pool, mean = program.node("pool/avg_pool2d"), program.node("/adaptive_avg_pool2d")
     assert placement.grids[pool].tied_to == "conv/conv2d"
     assert placement.grids[mean].tied_to is None
     assert placement.grids[mean].scale < placement.grids[pool].scale
