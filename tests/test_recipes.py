@@ -85,8 +85,7 @@ def test_resnet20_keeps_its_accuracy_in_a_third_of_the_size(with_data: Path) -> 
     built = _build("resnet20-cifar10", "--target", "raspberry-pi-5")
     assert built.manifest.metrics.float["top1"] == 0.9173  # as published
     assert built.manifest.metrics.samples == 10_000
-    # what it was when this was written less five images; where rounding falls differs by processor
-    assert built.top1("onnx") >= 0.9165
+    assert built.top1("onnx") >= 0.917
     assert built.top1("tflite") >= 0.915
     for name in ("onnx", "tflite"):
         assert built.artifact(name).size_bytes <= 330_000

@@ -139,7 +139,7 @@ def test_data_from_the_users_own_function(tmp_path, monkeypatch):
     ("name", "sizes"),
     [
         ("digits", (1244, 256, 138, 415)),
-        ("cifar10", (14000, 512, 1000, 10000)),
+        ("cifar10", (14000, 1024, 1000, 10000)),
         ("mnist", (19000, 512, 1000, 10000)),
         ("speech-commands", (0, 150, 50, 800)),
         ("imagenet-sample", (0, 200, 100, 400)),
