@@ -12,7 +12,7 @@ from torch import fx
 
 from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import Convention
-from edgekit.formats.conventions.operators import activations, aten, kind_of
+from edgekit.formats.conventions.operators import DATA_MOVEMENT, activations, aten, kind_of
 from edgekit.nets.graph import is_weight, tensor_of, zero_pad
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import QuantisationTable
@@ -129,7 +129,7 @@ def _wanted_edges(integer: Iterable[fx.Node], convention: Convention) -> dict[fx
     wanted: dict[fx.Node, set[fx.Node]] = {}
     for node in integer:
         kind = kind_of(node)
-        if kind in convention.shares_grid and kind in ("move", "max_pool"):
+        if kind in convention.shares_grid & DATA_MOVEMENT:
             continue  # decided by its neighbours
         for source in _quantised_inputs(node, kind, convention):
             wanted.setdefault(source, set()).add(_reader(node, source))
@@ -159,7 +159,7 @@ def _quantised_inputs(node: fx.Node, kind: str | None, convention: Convention) -
 
 def _through_movement(integer: Iterable[fx.Node], wanted: dict[fx.Node, set[fx.Node]], convention: Convention) -> None:
     """Data movement between integers is done on integers: quantise both of its sides, or neither."""
-    moves = [n for n in integer if kind_of(n) in convention.shares_grid and kind_of(n) in ("move", "max_pool")]
+    moves = [n for n in integer if kind_of(n) in convention.shares_grid & DATA_MOVEMENT]
     changed = True
     while changed:
         changed = False
