@@ -39,6 +39,8 @@ from edgekit.data.samples import Samples
 from edgekit.data.splits import LoadedData, find_data
 from edgekit.errors import EdgekitError, PassError
 from edgekit.formats.artifact import Artifact
+from edgekit.formats.conventions.convention import find_convention
+from edgekit.formats.conventions.lowering import lower
 from edgekit.formats.table import export
 from edgekit.nets.load import build
 from edgekit.nets.model import Model
@@ -199,6 +201,7 @@ def _ours(case: Case, recipe: Recipe, model: Model, data: LoadedData, draws: Seq
             metric=top1,
             teacher=_no_teacher,
             measure=lambda _: None,
+            lower=lambda made, batch: lower(made, find_convention(local_convention(case.format)), batch).module,
             seed=recipe.seed,
             progress=lambda done, total, note="": None,
             folder=folder,

@@ -10,33 +10,66 @@ from dataclasses import dataclass, field
 
 import torch
 
+from edgekit.numerics.number import parse_number
+from edgekit.numerics.quantise import decode
+
 
 @dataclass(frozen=True)
 class EdgeRange:
-    """What an activation was seen to be, and the affine int8 grid decided from it.
+    """What an activation was seen to be, and the affine grid decided from it.
 
-    `low` <= 0 <= `high`. `scale` and `zero_point` are for signed codes in [-128, 127]; the unsigned form of the same
-    grid is `zero_point + 128`.
+    `low` <= 0 <= `high`. `scale` and `zero_point` are for signed codes of `number`, such as [-128, 127] of int8; the
+    unsigned form of the same grid is `zero_point + 128`.
     """
 
     low: float
     high: float
     scale: float
     zero_point: int
-    bits: int = 8
+    number: str = "int8"
+
+    @property
+    def bits(self) -> int:
+        """Of one code."""
+        return parse_number(self.number).bits
 
 
 @dataclass(frozen=True)
 class WeightCodes:
-    """Symmetric integer codes of a weight: real = scale[c] * codes[c], c along `axis`.
+    """Symmetric codes of a weight: real = scale * codes.
 
-    codes: int8, shaped like the weight. scale: float32 (C,).
+    Attributes:
+        codes: int8, shaped like the weight.
+        scale: float32 (C,) along `axis`; or (C, G) for groups of `group` inputs, axis 0.
+        group: inputs (flattened behind axis 0) that share a scale; the last group may be shorter. None: all of them.
     """
 
     codes: torch.Tensor
     scale: torch.Tensor
     axis: int
-    bits: int = 8
+    number: str = "int8"
+    group: int | None = None
+
+    @property
+    def bits(self) -> int:
+        """Of one code."""
+        return parse_number(self.number).bits
+
+    def values(self) -> torch.Tensor:
+        """float32, shaped like the weight: what the codes stand for."""
+        if self.group is None:
+            return decode(self.codes, self.scale, axis=self.axis)
+        flat = self.codes.flatten(1)
+        spread = self.scale.repeat_interleave(self.group, 1)[:, : flat.shape[1]]
+        return (flat.to(torch.float32) * spread).reshape(self.codes.shape)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Why a layer has a higher precision than the rest: its `number` is `float` or a wider format."""
+
+    number: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -44,10 +77,18 @@ class QuantisationTable:
     """Everything that quantisation decided about one network.
 
     Attributes:
+        edges: activation name -> its grid. An empty table of edges: activations stay float (weight-only).
+        weights: weight name -> its codes.
         means: activation name of a convolution or linear layer -> (C_in,) float32, the mean of each channel of its
             input over the calibration samples. A convention takes from it how much its rounding shifts the outputs.
+        shifts: activation name of a layer -> (C_out,) float32, how much quantisation shifts its outputs on average, as
+            measured with the codes of this table. Where there is one it replaces what `means` would give.
+        kept: activation name of a layer -> why its precision is higher than the rest. One kept in `float` has neither
+            a grid nor codes that count: no convention may quantise it.
     """
 
     edges: dict[str, EdgeRange]
     weights: dict[str, WeightCodes]
     means: dict[str, torch.Tensor] = field(default_factory=dict)
+    shifts: dict[str, torch.Tensor] = field(default_factory=dict)
+    kept: dict[str, Kept] = field(default_factory=dict)

@@ -2,8 +2,8 @@
 
 model.json            source, outputs, edits, history
 weights.safetensors   parameters and persistent buffers by name
-table.json            only with a quantisation table: edges, axes and bits of weights, layers with known input means
-table.safetensors     its integer codes, scales and means
+table.json            only with a quantisation table: edges, formats of weights, what was kept in high precision
+table.safetensors     its integer codes, scales, means and shifts
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgekit.errors import ModelError
 from edgekit.nets.edits import Edit, apply_edits
 from edgekit.nets.load import construct
 from edgekit.nets.model import Model
-from edgekit.nets.quantisation import EdgeRange, QuantisationTable, WeightCodes
+from edgekit.nets.quantisation import EdgeRange, Kept, QuantisationTable, WeightCodes
 from edgekit.schema.base import Record
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.tensors import OutputSpec
@@ -46,18 +46,26 @@ class _SavedEdge(Record):
     high: float
     scale: float
     zero_point: int
-    bits: int
+    number: str
 
 
 class _SavedWeight(Record):
     axis: int
-    bits: int
+    number: str
+    group: int | None
+
+
+class _SavedKept(Record):
+    number: str
+    reason: str
 
 
 class _SavedTable(Record):
     edges: dict[str, _SavedEdge]
     weights: dict[str, _SavedWeight]
     means: tuple[str, ...]
+    shifts: tuple[str, ...]
+    kept: dict[str, _SavedKept]
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -94,15 +102,18 @@ def load_table(folder: Path) -> QuantisationTable:
     saved = _read_record(folder / _TABLE, _SavedTable)
     tensors = _read_tensors(folder / _CODES)
     expected = {f"{name}/{part}" for name in saved.weights for part in ("codes", "scale")}
-    if set(tensors) != expected | {f"{name}/mean" for name in saved.means}:
+    expected |= {f"{name}/mean" for name in saved.means} | {f"{name}/shift" for name in saved.shifts}
+    if set(tensors) != expected:
         raise ModelError(f"{_TABLE} and {_CODES} speak of different weights", str(folder), "quantise the model again")
     return QuantisationTable(
         edges={name: EdgeRange(**edge.model_dump()) for name, edge in saved.edges.items()},
         weights={
-            name: WeightCodes(tensors[f"{name}/codes"], tensors[f"{name}/scale"], weight.axis, weight.bits)
+            name: WeightCodes(tensors[f"{name}/codes"], tensors[f"{name}/scale"], **weight.model_dump())
             for name, weight in saved.weights.items()
         },
         means={name: tensors[f"{name}/mean"] for name in saved.means},
+        shifts={name: tensors[f"{name}/shift"] for name in saved.shifts},
+        kept={name: Kept(**kept.model_dump()) for name, kept in saved.kept.items()},
     )
 
 
@@ -144,12 +155,15 @@ def _files(model: Model) -> list[tuple[str, bytes]]:
         weights = model.table.weights
         saved = _SavedTable(
             edges={name: _SavedEdge(**asdict(edge)) for name, edge in model.table.edges.items()},
-            weights={name: _SavedWeight(axis=codes.axis, bits=codes.bits) for name, codes in weights.items()},
+            weights={n: _SavedWeight(axis=w.axis, number=w.number, group=w.group) for n, w in weights.items()},
             means=tuple(model.table.means),
+            shifts=tuple(model.table.shifts),
+            kept={name: _SavedKept(**asdict(kept)) for name, kept in model.table.kept.items()},
         )
         tensors = {f"{name}/codes": codes.codes for name, codes in weights.items()}
         tensors |= {f"{name}/scale": codes.scale for name, codes in weights.items()}
         tensors |= {f"{name}/mean": mean for name, mean in model.table.means.items()}
+        tensors |= {f"{name}/shift": shift for name, shift in model.table.shifts.items()}
         files += [(_TABLE, _json(saved.model_dump(mode="json"))), (_CODES, _tensor_bytes(tensors))]
     return files
 

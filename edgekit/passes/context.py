@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from torch import nn
+
 from edgekit.data.metrics import Metric
 from edgekit.data.samples import Splits
 from edgekit.nets.model import Model
@@ -29,6 +31,8 @@ class Context:
         splits: preprocessed samples; the test split is not among what a pass may read.
         teacher: the teacher model, trained; raises PassError when the recipe has none and there is no earlier model.
         measure: latency of a model on the chosen device, or None where nothing measures.
+        lower: the Q/DQ program of a quantised model at a batch size, as the target's first convention places it: what
+            the artifact will compute, in PyTorch.
         folder: checkpoints of an unfinished step; a killed build finds them again.
     """
 
@@ -37,6 +41,7 @@ class Context:
     metric: Metric
     teacher: Callable[[], Model]
     measure: Callable[[Model], Profile | None]
+    lower: Callable[[Model, int], nn.Module]
     seed: int
     progress: Progress
     folder: Path

@@ -62,7 +62,7 @@ def _reparam() -> PassFunction[ReparamOptions]:
 
 
 def _quantize() -> PassFunction[QuantizeOptions]:
-    from edgekit.passes.quantize import quantize
+    from edgekit.passes.quantize.quantize import quantize
 
     return quantize
 

@@ -10,9 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from edgekit.data.metrics import Metric, find_metric
 from edgekit.data.splits import LoadedData, find_data
 from edgekit.errors import PassError
+from edgekit.formats.conventions.convention import find_convention
+from edgekit.formats.conventions.lowering import lower
 from edgekit.nets.count import count_macs, count_params
 from edgekit.nets.load import build as build_model
 from edgekit.nets.model import Model
@@ -76,6 +80,11 @@ class Workshop:
     def metric(self) -> Metric:
         """The recipe's metric."""
         return find_metric(self.plan.recipe.recipe.metric)
+
+    def lower(self, model: Model, batch: int) -> nn.Module:
+        """The Q/DQ program of a quantised model under the target's first convention."""
+        convention = find_convention(self.plan.target.target.formats[0].convention)
+        return lower(model, convention, batch).module
 
 
 @dataclass(frozen=True)
@@ -183,6 +192,7 @@ class _Chain:
                     metric=workshop.metric,
                     teacher=self._ask_teacher,
                     measure=_measure_nothing,
+                    lower=workshop.lower,
                     seed=seed,
                     progress=update,
                     folder=workshop.store.checkpoints(step.key.key),

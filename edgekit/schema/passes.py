@@ -1,8 +1,8 @@
 """Options of every pass: what a step in a recipe may set. No torch here."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from edgekit.schema.base import Options
 
@@ -65,10 +65,17 @@ class ReparamOptions(Options):
 class QuantizeOptions(Options):
     """Post-training quantisation to integer codes, kept in the model's quantisation table."""
 
-    weight_bits: Literal[8] = 8
-    activation_bits: Literal[8] = 8
+    weights: Annotated[str, StringConstraints(pattern=r"^int[2-8]$")] = Field(
+        "int8", description="number format of weights: int8, int4, ..."
+    )
+    activations: Annotated[str, StringConstraints(pattern=r"^int(4|8|16)$")] = Field(
+        "int8", description="number format of activations: int8, int16, int4"
+    )
     observer: Literal["mse", "min-max"] = Field(
         "mse", description="range of an activation: all that was seen, or the part of it that loses least"
     )
-    bias_correction: bool = Field(True, description="biases take back what the rounding of weights shifts on average")
+    rounding: Literal["nearest"] = Field("nearest", description="how weights are rounded to their grid")
+    bias_correction: Literal["none", "analytic"] = Field(
+        "analytic", description="biases take back what the rounding of weights shifts: by the means of the inputs"
+    )
     samples: int | None = Field(None, ge=1, description="calibration samples used; none: the whole split")

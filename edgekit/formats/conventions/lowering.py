@@ -10,10 +10,10 @@ from torch.ao.quantization.fx import _decomposed  # noqa: F401  registers torch.
 
 from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import Convention
-from edgekit.formats.conventions.operators import activations
 from edgekit.formats.conventions.placement import Grid, Placement, pad_of, place, weighted_nodes
 from edgekit.nets.graph import is_weight, set_tensor, tensor_of
 from edgekit.nets.model import Model
+from edgekit.nets.operators import activations
 from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import QuantisationTable, WeightCodes
 from edgekit.numerics.bias import rounding_shift
@@ -157,7 +157,7 @@ def _codes(values: torch.Tensor, table: QuantisationTable, name: str, convention
     # never below the table's: where the bias asked for a larger scale, fewer levels do not make it fit a smaller one
     scale = torch.maximum(channel_scales(values, stored.axis, convention.weight_max), stored.scale)
     codes = encode(values, scale, 0, -convention.weight_max, convention.weight_max, stored.axis)
-    return WeightCodes(codes.to(torch.int8), scale, stored.axis, stored.bits)
+    return WeightCodes(codes.to(torch.int8), scale, stored.axis, stored.number)
 
 
 def _replace_weight(

@@ -12,8 +12,8 @@ from torch import fx
 
 from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import Convention
-from edgekit.formats.conventions.operators import DATA_MOVEMENT, activations, aten, kind_of
 from edgekit.nets.graph import is_weight, tensor_of, zero_pad
+from edgekit.nets.operators import DATA_MOVEMENT, activations, aten, kind_of
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import QuantisationTable
 from edgekit.numerics.quantise import affine_grid, symmetric_scale

@@ -9,9 +9,11 @@ import torch
 from edgekit.data.metrics import top1
 from edgekit.data.samples import Samples, Splits
 from edgekit.errors import PassError
+from edgekit.formats.conventions.convention import CONVENTIONS
+from edgekit.formats.conventions.lowering import lower
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
-from edgekit.passes.quantize import quantize
+from edgekit.passes.quantize.quantize import quantize
 from edgekit.schema.load import load_target
 from edgekit.schema.passes import QuantizeOptions
 from tests import nets
@@ -30,6 +32,7 @@ def context(model: Model, samples: int = 40) -> Context:
         metric=top1,
         teacher=no_teacher,
         measure=lambda model: None,
+        lower=lambda model, batch: lower(model, CONVENTIONS["onnxruntime-x86-vnni"], batch).module,
         seed=0,
         progress=lambda done, total, note="": None,
         folder=Path(),

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from edgekit.data.metrics import top1
 from edgekit.data.samples import Samples, Splits
+from edgekit.formats.conventions.convention import CONVENTIONS
+from edgekit.formats.conventions.lowering import lower
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
 from edgekit.schema.recipe import ModelSource
@@ -69,6 +71,7 @@ def make_context(tmp_path: Path) -> ContextMaker:
             metric=top1,
             teacher=given.get("teacher", no_teacher),
             measure=lambda model: None,
+            lower=lambda model, batch: lower(model, CONVENTIONS["onnxruntime-x86-vnni"], batch).module,
             seed=given.get("seed", 0),
             progress=given.get("progress", lambda done, total, note="": None),
             folder=given.get("folder", tmp_path / "step"),

@@ -13,7 +13,8 @@ from edgekit.nets.graph import tensor_of
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.numerics.quantise import decode, encode
-from edgekit.passes.quantize import BIAS_MAX, quantize
+from edgekit.passes.quantize.quantize import quantize
+from edgekit.passes.quantize.weights import BIAS_MAX
 from edgekit.schema.passes import QuantizeOptions
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.tensors import InputSpec, OutputSpec

@@ -14,7 +14,7 @@ from edgekit.formats.conventions.convention import CONVENTIONS
 from edgekit.formats.conventions.lowering import lower
 from edgekit.formats.conventions.witness import Witness
 from edgekit.nets.program import trace
-from edgekit.passes.quantize import quantize
+from edgekit.passes.quantize.quantize import quantize
 from edgekit.schema.passes import QuantizeOptions
 from tests import nets
 from tests.edgekit.formats.quantised import context, quantised
@@ -44,7 +44,7 @@ def test_witness_agrees_with_the_program_to_a_code() -> None:
 
 
 def test_biases_are_codes_of_input_scale_times_weight_scale() -> None:
-    model = quantised(nets.TINY_CONV, bias_correction=False)
+    model = quantised(nets.TINY_CONV, bias_correction="none")
     lowered = lower(model, CONVENTIONS["onnxruntime-arm"])
     assert model.table is not None
     codes = lowered.module.pointwise.bias_codes  # type: ignore[union-attr]
@@ -56,7 +56,7 @@ def test_biases_are_codes_of_input_scale_times_weight_scale() -> None:
 
 
 def test_tensorrt_biases_stay_float() -> None:
-    model = quantised(nets.TINY_CONV, bias_correction=False)
+    model = quantised(nets.TINY_CONV, bias_correction="none")
     lowered = lower(model, CONVENTIONS["tensorrt"])
     assert not any(row.role == "bias" for row in lowered.tensors)
     torch.testing.assert_close(lowered.module.pointwise.bias_codes, model.network.pointwise.bias.detach())  # type: ignore[union-attr]
@@ -117,13 +117,13 @@ def test_bias_correction_takes_back_the_mean_error_of_rounded_weights(name: str)
     splits = replace(surroundings.splits, calibration=Samples(x, calibration.labels))
     real = _first_layer(trace(plain).module, x, "conv.weight", "conv.bias")
     shifts = {}
-    for correct in (False, True):
+    for correct in ("none", "analytic"):
         options = QuantizeOptions(bias_correction=correct)
         module = lower(quantize(plain, options, replace(surroundings, splits=splits)), CONVENTIONS[name]).module
         rounded = _first_layer(module, x, "conv.weight_codes", "conv.bias_codes")
         # inside only: at the zero-padded border a kernel meets fewer inputs, which the correction does not know
         shifts[correct] = float((rounded - real)[:, :, 1:-1, 1:-1].mean((0, 2, 3)).abs().max())
-    assert shifts[True] < 0.2 * shifts[False]
+    assert shifts["analytic"] < 0.2 * shifts["none"]
 
 
 def _first_layer(module: fx.GraphModule, x: torch.Tensor, weight: str, bias: str) -> torch.Tensor:

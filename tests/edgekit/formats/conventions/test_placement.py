@@ -12,7 +12,7 @@ from edgekit.formats.conventions.placement import Placement, place
 from edgekit.nets.model import Model
 from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import EdgeRange, QuantisationTable
-from edgekit.passes.quantize import quantize
+from edgekit.passes.quantize.quantize import quantize
 from edgekit.schema.passes import QuantizeOptions
 from tests import nets
 from tests.edgekit.formats.quantised import context, quantised

@@ -16,7 +16,7 @@ from torch import nn
 from edgekit.formats.artifact import Artifact
 from edgekit.formats.onnx.export import export_onnx
 from edgekit.nets.model import Model
-from edgekit.passes.quantize import quantize
+from edgekit.passes.quantize.quantize import quantize
 from edgekit.schema.passes import QuantizeOptions
 from edgekit.schema.recipe import Export, ModelSource
 from edgekit.schema.tensors import InputSpec, OutputSpec

@@ -16,7 +16,7 @@ from edgekit.formats.conventions.convention import CONVENTIONS
 from edgekit.formats.conventions.lowering import lower
 from edgekit.formats.tflite.export import export_tflite
 from edgekit.nets.model import Model
-from edgekit.passes.quantize import quantize
+from edgekit.passes.quantize.quantize import quantize
 from edgekit.schema.passes import QuantizeOptions
 from edgekit.schema.recipe import Export, ModelSource
 from edgekit.schema.tensors import InputSpec, OutputSpec

@@ -1,0 +1,1 @@
+"""Post-training quantisation. `quantize.py` is the pass; every other file is one thing that it may do."""

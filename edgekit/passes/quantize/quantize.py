@@ -1,0 +1,44 @@
+"""The quantize pass: calibration batches -> quantisation table. The float network stays as it is, and trainable."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from edgekit.nets.model import Model
+from edgekit.nets.program import trace
+from edgekit.nets.quantisation import QuantisationTable
+from edgekit.passes.context import Context
+from edgekit.passes.quantize.calibrate import calibrate, calibration_samples
+from edgekit.passes.quantize.ranges import decide_edges
+from edgekit.passes.quantize.task import Improve, Task
+from edgekit.passes.quantize.weights import nearest_codes
+from edgekit.schema.passes import QuantizeOptions
+
+logger = logging.getLogger(__name__)
+
+
+def _nearest(task: Task, table: QuantisationTable) -> QuantisationTable:
+    return table
+
+
+# how weights are rounded; each changes the integer codes in the table only
+ROUNDINGS: Mapping[str, Improve] = {"nearest": _nearest}
+
+
+def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
+    """Add a quantisation table to `model`: ranges of activations, codes of weights, means of inputs.
+
+    Raises:
+        PassError: the calibration split is empty, the network has several inputs, or an activation is not finite.
+    """
+    samples = calibration_samples(model, options, context)
+    seen = calibrate(model, samples, context)
+    edges = decide_edges(seen, options)
+    program = trace(model)
+    means = {name: mean.mean for name, mean in seen.means.items()} if options.bias_correction != "none" else {}
+    table = QuantisationTable(edges, nearest_codes(program, edges, options), means)
+    table = ROUNDINGS[options.rounding](Task(model, samples, options, context), table)
+    logger.info("quantised %d activations and %d weights on %d samples", len(edges), len(table.weights), len(samples))
+    return replace(model, history=(*model.history, "quantize"), table=table)

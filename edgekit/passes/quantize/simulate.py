@@ -1,0 +1,101 @@
+"""A quantised network in PyTorch, without a convention: what learning and measuring sensitivity run.
+
+Weights stand for what their codes say, activations are rounded to their grids. Which activations a runtime keeps in
+integers is for its convention to say; here it is every one that a kernel would write, so a convolution and the
+activation behind it count as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from edgekit.nets.graph import CONVOLUTIONS, LINEAR, is_weight
+from edgekit.nets.operators import kind_of
+from edgekit.nets.program import Program
+from edgekit.nets.quantisation import EdgeRange, QuantisationTable
+from edgekit.numerics.number import parse_number
+
+_FUSED_BEHIND = frozenset({"conv", "linear", "add"})
+_ACTIVATIONS = frozenset({"relu", "clamp"})
+
+
+def written(program: Program) -> tuple[str, ...]:
+    """Names of the activations that kernels write, in order: not what a kernel hands to its own activation."""
+    return tuple(name for node, name in program.names.items() if not _inside_a_kernel(node))
+
+
+def weighted(program: Program) -> dict[str, fx.Node]:
+    """Activation name -> node of every convolution and linear layer with a stored weight, in order."""
+    return {
+        name: node
+        for node, name in program.names.items()
+        if node.op == "call_function" and node.target in CONVOLUTIONS | LINEAR and is_weight(node.args[1])
+    }
+
+
+def round_to_grid(values: Tensor, edge: EdgeRange) -> Tensor:
+    """`values` on the grid of an activation; the gradient passes inside the range (straight-through)."""
+    number = parse_number(edge.number)
+    scaled = values / edge.scale
+    rounded = scaled + (scaled.round() - scaled).detach()
+    codes = (rounded + edge.zero_point).clamp(number.qmin, number.qmax)
+    return (codes - edge.zero_point) * edge.scale
+
+
+class Simulation(fx.Interpreter):
+    """A program with the grids and codes of a table.
+
+    Args:
+        edges: activations that are rounded, by name; none: all that kernels write and the table has a grid for.
+        weights: weights that are replaced by what their codes stand for, by name; none: all of them.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        table: QuantisationTable,
+        edges: Collection[str] | None = None,
+        weights: Collection[str] | None = None,
+    ) -> None:
+        super().__init__(program.module)
+        chosen = set(written(program) if edges is None else edges) - _kept_in_float(table)
+        self._edges = {
+            node.name: table.edges[name] for node, name in program.names.items() if name in chosen & table.edges.keys()
+        }
+        layers = weighted(program)
+        floats = {program.weight_name(layers[name]) for name in _kept_in_float(table) if name in layers}
+        self._weights = {
+            name: codes.values()
+            for name, codes in table.weights.items()
+            if name not in floats and (weights is None or name in weights)
+        }
+
+    def run_node(self, n: fx.Node) -> Any:
+        """The node's value, on its grid if it has one."""
+        value = super().run_node(n)
+        edge = self._edges.get(n.name)
+        return value if edge is None else round_to_grid(value, edge)
+
+    def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A stored tensor, or what its codes stand for."""
+        replaced = self._weights.get(str(target))
+        return super().get_attr(target, args, kwargs) if replaced is None else replaced
+
+
+def simulate(simulation: Simulation, inputs: Tensor, batch: int) -> Tensor:
+    """The first output of a one-input program for inputs (N, ...), N a multiple of the program's batch."""
+    with torch.no_grad():
+        found = [simulation.run(inputs[i : i + batch]) for i in range(0, len(inputs), batch)]
+    return torch.cat([out[0] if isinstance(out, tuple | list) else out for out in found])
+
+
+def _kept_in_float(table: QuantisationTable) -> set[str]:
+    return {name for name, kept in table.kept.items() if kept.number == "float"}
+
+
+def _inside_a_kernel(node: fx.Node) -> bool:
+    return kind_of(node) in _FUSED_BEHIND and len(node.users) == 1 and kind_of(next(iter(node.users))) in _ACTIVATIONS
