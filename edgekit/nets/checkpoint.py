@@ -151,11 +151,31 @@ def _read_torch(path: Path) -> Mapping[str, object]:
 def _read_npz(path: Path) -> Mapping[str, object]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+            return _decoded({name: torch.from_numpy(arrays[name]) for name in arrays.files})
     except (ValueError, TypeError, OSError, zipfile.BadZipFile, AttributeError) as err:
         raise ModelError(
             f"not an .npz of numeric arrays: {err}", f"{_WHERE}: {path}", "save it with numpy.savez, without objects"
         ) from err
+
+
+def _decoded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights published as integers, `<name>_q` with `<name>_scale` and maybe `<name>_zp`, become floats `<name>`.
+
+    real = scale * (code - zero_point), with one scale or one for each index of axis 0.
+    """
+    parts = {
+        name: [name.removesuffix("_q") + end for end in ("_scale", "_zp")]
+        for name in tensors
+        if name.endswith("_q") and name.removesuffix("_q") + "_scale" in tensors
+    }
+    used = {part for name, others in parts.items() for part in (name, *others)}
+    found = {name: tensor for name, tensor in tensors.items() if name not in used}
+    for name, (scale, zero_point) in parts.items():
+        codes = tensors[name].double()
+        along = (-1, *[1] * (codes.dim() - 1))
+        zero = tensors.get(zero_point, torch.zeros(1)).double().reshape(along)
+        found[name.removesuffix("_q")] = ((codes - zero) * tensors[scale].double().reshape(along)).float()
+    return found
 
 
 def _read_safetensors(path: Path) -> Mapping[str, object]:

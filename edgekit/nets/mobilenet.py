@@ -1,7 +1,8 @@
 """MobileNets: depthwise separable convolutions for images.
 
 Version 1: Howard et al., arXiv:1704.04861, laid out as in Keras (batch norm eps 1e-3, zeros after the image where the
-stride is 2). Version 2: Sandler et al., arXiv:1801.04381, table 2, with batch norms and symmetric padding.
+stride is 2). Version 2: Sandler et al., arXiv:1801.04381, table 2, with batch norms and symmetric padding, or as
+TensorFlow publishes it in integers: batch norms folded, padding as in version 1.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ def mobilenet_v1(width: float = 1.0, classes: int = 1000) -> nn.Module:
 def mobilenet_v2(width: float = 1.0, classes: int = 1000, dropout: float = 0.2) -> nn.Module:
     """MobileNetV2: (N, 3, H, W) -> (N, classes). Widths are rounded to multiples of 8."""
     return MobileNetV2(width, classes, dropout)
+
+
+def mobilenet_v2_folded() -> nn.Module:
+    """MobileNetV2 1.0 for weights without batch norms: (N, 3, H, W) in [-1, 1] -> (N, 1000); H, W multiples of 32."""
+    return MobileNetV2Folded()
 
 
 class MobileNetV1(nn.Module):
@@ -105,6 +111,53 @@ class MobileNetV2(nn.Module):
         """(N, 3, H, W) -> (N, classes)."""
         x = self.head(self.blocks(self.stem(x)))
         return cast(Tensor, self.fc(self.dropout(x.mean((2, 3)))))
+
+
+class MobileNetV2Folded(nn.Module):
+    """53 convolutions L00 .. L52 in the order of the graph, as TensorFlow's quantised files hold them.
+
+    The last makes 1001 classes; the first of them, the background, is dropped.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pad = nn.ZeroPad2d((0, 1, 0, 1))  # before every convolution of stride 2: one zero, after the image
+        self._blocks: list[tuple[list[str], bool]] = []  # names of a block's convolutions, whether it has a shortcut
+        self._count = 0
+        self._add(3, 32, 3, 2)
+        channels = 32
+        for expansion, out, repeats, first_stride in _V2_STAGES:
+            for k in range(repeats):
+                hidden, stride = channels * expansion, first_stride if k == 0 else 1
+                names = [] if expansion == 1 else [self._add(channels, hidden)]
+                names += [self._add(hidden, hidden, 3, stride, hidden), self._add(hidden, out)]
+                self._blocks.append((names, stride == 1 and channels == out))
+                channels = out
+        self._last = [self._add(channels, 1280), self._add(1280, 1001)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 1000)."""
+        x = F.relu6(self._convolve("L00", x))
+        for names, shortcut in self._blocks:
+            y = x
+            for name in names[:-1]:
+                y = F.relu6(self._convolve(name, y))
+            y = self._convolve(names[-1], y)
+            x = x + y if shortcut else y
+        features, classes = self._last
+        x = F.relu6(self._convolve(features, x)).mean((2, 3), keepdim=True)
+        return self._convolve(classes, x).flatten(1)[:, 1:]
+
+    def _add(self, channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> str:
+        name = f"L{self._count:02d}"
+        self._count += 1
+        padding = kernel // 2 if stride == 1 else 0
+        self.add_module(name, nn.Conv2d(channels_in, channels_out, kernel, stride, padding, groups=groups))
+        return name
+
+    def _convolve(self, name: str, x: Tensor) -> Tensor:
+        convolution = cast(nn.Conv2d, self.get_submodule(name))
+        return cast(Tensor, convolution(x if convolution.stride == (1, 1) else self.pad(x)))
 
 
 def _conv_norm(channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:

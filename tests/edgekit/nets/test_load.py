@@ -172,3 +172,21 @@ def test_bytes_that_mislead_the_unpickler_are_no_traceback(tmp_path):
     with pytest.raises(ModelError) as caught:
         read_state(Checkpoint(path=str(tmp_path / "junk.pth")))
     assert caught.value.what == "not a file of torch.save"
+
+
+def test_weights_published_as_integers_become_floats(tmp_path):
+    arrays = {
+        "conv.weight_q": np.array([[[[3]]], [[[-2]]]], np.int8),
+        "conv.weight_scale": np.array([0.5, 0.25], np.float32),
+        "conv.weight_zp": np.array([1, -4], np.int32),
+        "conv.bias_q": np.array([10, -7], np.int32),
+        "conv.bias_scale": np.array([0.1], np.float32),
+        "conv.in_scale_zp": np.array([0.1, 3.0]),
+        "freq": np.array([1.0], np.float32),
+    }
+    np.savez(tmp_path / "w.npz", **arrays)
+    state = read_state(Checkpoint(path=str(tmp_path / "w.npz")))
+    assert set(state) == {"conv.weight", "conv.bias", "conv.in_scale_zp", "freq"}
+    assert state["conv.weight"].dtype == torch.float32
+    assert state["conv.weight"].flatten().tolist() == [1.0, 0.5]
+    torch.testing.assert_close(state["conv.bias"], torch.tensor([1.0, -0.7]))
