@@ -1,64 +1,90 @@
-"""The cases of the post-training benchmark: which network in which format, beside whom."""
+"""The cases of the quantisation benchmark: which network, in which numbers and format, beside whom."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from peers import Quantiser, ai_edge_quantizer, onnxruntime_static
+# as in a recipe: pass -> its options
+Steps = tuple[Mapping[str, Mapping[str, Any]], ...]
+
+EDGEKIT = "edgekit"
+NEAREST = "edgekit, min-max and nearest"
+PUBLISHED = "MLPerf Tiny published"
+ONNX_PEERS = ("ONNX Runtime min-max", "ONNX Runtime entropy", "NNCF", "torchao PT2E")
+TFLITE_PEERS = ("ai-edge-quantizer",)
+
+# plain range and rounding: what the methods are worth beside it
+_PLAIN = {"observer": "min-max", "rounding": "nearest", "bias_correction": "none"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One network in one format.
+    """One network in one precision and format.
 
     Attributes:
-        quantisers: peers that are given the float network and the calibration samples.
+        steps: what edgekit runs, as in a recipe; the recipe's own where there are none.
+        peers: other systems that are given the float network and the calibration samples.
+        nearest: whether a second edgekit row rounds to nearest within min-max ranges.
         published: file of EDGEKIT_DATA/weights that is compared as it is.
+        samples: calibration samples that every system gets; none: the recipe's whole calibration split.
+        bound: largest loss of top-1 that is asked for.
         note: what a reader must know to compare fairly.
     """
 
     name: str
     recipe: str
     format: str
-    quantisers: Mapping[str, Quantiser] = field(default_factory=dict)
+    bound: float
+    steps: Steps = ()
+    peers: tuple[str, ...] = ()
+    nearest: bool = False
     published: str | None = None
+    samples: int | None = None
     note: str = ""
+    plain: Mapping[str, Any] = field(default_factory=lambda: dict(_PLAIN))
 
 
 _SOFTMAX = "the published file ends in a softmax of its own, which is in its size and latency; ours gives logits."
 _RELATIVE = "the images are probably training images of the network: int8 beside float, not an accuracy."
+_W4A8: Steps = ({"quantize": {"weights": "int4"}},)
+
+
+def _network(
+    name: str, recipe: str, w8a8: float, w4a8: float, note: str = "", published: str | None = None
+) -> list[Case]:
+    return [
+        Case(f"{name} w8a8", recipe, "onnx", w8a8, peers=ONNX_PEERS, note=note),
+        Case(f"{name} w8a8 tflite", recipe, "tflite", w8a8, peers=TFLITE_PEERS, published=published, note=note),
+        Case(f"{name} w4a8", recipe, "onnx", w4a8, steps=_W4A8, nearest=True, note=note),
+    ]
+
+
 CASES = (
-    Case("resnet-20 int8 onnx", "resnet20-cifar10", "onnx", {"ONNX Runtime quantize_static": onnxruntime_static}),
-    Case("resnet-20 int8 tflite", "resnet20-cifar10", "tflite", {"ai-edge-quantizer": ai_edge_quantizer}),
+    *_network("resnet-20", "resnet20-cifar10", 0.0005, 0.005),
+    *_network("resnet-56", "resnet56-cifar10", 0.0005, 0.005),
+    *_network("mobilenet-v1-0.25", "mobilenet-v1-imagenet", 0.005, 0.02, _RELATIVE),
     Case(
-        "resnet-8 int8 tflite",
-        "resnet8-mlperf",
-        "tflite",
-        {"ai-edge-quantizer": ai_edge_quantizer},
-        published="mlperf_ic_resnet8_int8.tflite",
-        note=_SOFTMAX,
-    ),
-    Case(
-        "ds-cnn int8 tflite",
-        "ds-cnn-mlperf",
-        "tflite",
-        {"ai-edge-quantizer": ai_edge_quantizer},
-        published="mlperf_kws_dscnn_int8.tflite",
-        note=_SOFTMAX,
-    ),
-    Case(
-        "mobilenet-v1-0.25 int8 onnx",
+        "mobilenet-v1-0.25 w8a8 from 64",
         "mobilenet-v1-imagenet",
         "onnx",
-        {"ONNX Runtime quantize_static": onnxruntime_static},
+        0.005,
+        peers=ONNX_PEERS,
+        samples=64,
         note=_RELATIVE,
     ),
+    *_network("mobilenet-v2-1.0", "mobilenet-v2-imagenet", 0.005, 0.02, _RELATIVE),
     Case(
-        "mobilenet-v1-0.25 int8 tflite",
-        "mobilenet-v1-imagenet",
-        "tflite",
-        {"ai-edge-quantizer": ai_edge_quantizer},
+        "mobilenet-v2-1.0 w8a8 from 64",
+        "mobilenet-v2-imagenet",
+        "onnx",
+        0.005,
+        peers=ONNX_PEERS,
+        samples=64,
         note=_RELATIVE,
     ),
+    *_network("vit-d6", "vit-cifar10", 0.003, 0.01),
+    *_network("resnet-8", "resnet8-mlperf", 0.002, 0.01, _SOFTMAX, "mlperf_ic_resnet8_int8.tflite"),
+    *_network("ds-cnn", "ds-cnn-mlperf", 0.002, 0.01, _SOFTMAX, "mlperf_kws_dscnn_int8.tflite"),
 )

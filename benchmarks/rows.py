@@ -25,7 +25,7 @@ from edgekit.errors import DataError
 
 _NORMAL_975 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 _DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "asimddp")
-_DIGITS = {"share": "{:.4f}", "KB": "{:.1f}", "ms": "{:.4f}", "factor": "{:.3f}"}
+_DIGITS = {"share": "{:.4f}", "KB": "{:.1f}", "MB": "{:.0f}", "ms": "{:.4f}", "s": "{:.1f}", "factor": "{:.3f}"}
 _BOUNDS = (" low", " high")
 
 
@@ -37,7 +37,7 @@ class Row:
         case: network, precision and format; two precisions are two cases.
         system: `edgekit`, a peer's name, or `float ...` for an uncompressed reference.
         metric: what was measured; the ends of its 95 % interval are rows of their own, ` low` and ` high` at the end.
-        unit: `share` in [0, 1] or a difference of two, `factor`, `ms`, or `KB` of 1,000 bytes.
+        unit: `share` in [0, 1] or a difference of two, `factor`, `ms`, `s`, `KB` of 1,000 bytes or `MB` of 1,000 KB.
     """
 
     case: str
