@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from edgekit.numerics.number import parse_number
+from edgekit.numerics.minifloat import from_words
+from edgekit.numerics.number import Half, Minifloat, find_number
 from edgekit.numerics.quantise import decode
+
+
+HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}  # PyTorch's names of them
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class EdgeRange:
     """What an activation was seen to be, and the affine grid decided from it.
 
     `low` <= 0 <= `high`. `scale` and `zero_point` are for signed codes of `number`, such as [-128, 127] of int8; the
-    unsigned form of the same grid is `zero_point + 128`.
+    unsigned form of the same grid is `zero_point + 128`. Of a minifloat, real = scale * value and zero_point is 0.
     """
 
     low: float
@@ -31,16 +35,16 @@ class EdgeRange:
     @property
     def bits(self) -> int:
         """Of one code."""
-        return parse_number(self.number).bits
+        return find_number(self.number).bits
 
 
 @dataclass(frozen=True)
 class WeightCodes:
-    """Symmetric codes of a weight: real = scale * codes.
+    """Symmetric codes of a weight: real = scale * what the code stands for.
 
     Attributes:
-        codes: int8, shaped like the weight.
-        scale: float32 (C,) along `axis`; or (C, G) for groups of `group` inputs, axis 0.
+        codes: int8, shaped like the weight: integers, or the bits of a minifloat's word; int16 the bits of a half.
+        scale: float32 (C,) along `axis`; or (C, G) for groups of `group` inputs, axis 0; or (1,), as halves have it.
         group: inputs (flattened behind axis 0) that share a scale; the last group may be shorter. None: all of them.
     """
 
@@ -53,15 +57,21 @@ class WeightCodes:
     @property
     def bits(self) -> int:
         """Of one code."""
-        return parse_number(self.number).bits
+        return find_number(self.number).bits
 
     def values(self) -> torch.Tensor:
         """float32, shaped like the weight: what the codes stand for."""
+        number = find_number(self.number)
+        real = self.codes.to(torch.float32)
+        if isinstance(number, Minifloat):
+            real = from_words(self.codes.view(torch.uint8), 1.0, number)
+        elif isinstance(number, Half):
+            real = self.codes.view(HALVES[number.name]).to(torch.float32)
         if self.group is None:
-            return decode(self.codes, self.scale, axis=self.axis)
-        flat = self.codes.flatten(1)
+            return decode(real, self.scale, axis=self.axis)
+        flat = real.flatten(1)
         spread = self.scale.repeat_interleave(self.group, 1)[:, : flat.shape[1]]
-        return (flat.to(torch.float32) * spread).reshape(self.codes.shape)
+        return (flat * spread).reshape(real.shape)
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,8 @@ class QuantisationTable:
             measured with the codes of this table. Where there is one it replaces what `means` would give.
         kept: activation name of a layer -> why its precision is higher than the rest. One kept in `float` has neither
             a grid nor codes that count: no convention may quantise it.
+        activations: what activations are computed in: the number format of `edges`; or, without any edge, `float`,
+            `dynamic` (integers on a grid that is made from each input as it comes) or `fp16`.
     """
 
     edges: dict[str, EdgeRange]
@@ -92,3 +104,9 @@ class QuantisationTable:
     means: dict[str, torch.Tensor] = field(default_factory=dict)
     shifts: dict[str, torch.Tensor] = field(default_factory=dict)
     kept: dict[str, Kept] = field(default_factory=dict)
+    activations: str = "int8"
+
+    @property
+    def integer(self) -> bool:
+        """Whether activations are codes of the grids in `edges`, which a convention places."""
+        return self.activations.startswith("int")

@@ -66,6 +66,7 @@ class _SavedTable(Record):
     means: tuple[str, ...]
     shifts: tuple[str, ...]
     kept: dict[str, _SavedKept]
+    activations: str
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -114,6 +115,7 @@ def load_table(folder: Path) -> QuantisationTable:
         means={name: tensors[f"{name}/mean"] for name in saved.means},
         shifts={name: tensors[f"{name}/shift"] for name in saved.shifts},
         kept={name: Kept(**kept.model_dump()) for name, kept in saved.kept.items()},
+        activations=saved.activations,
     )
 
 
@@ -159,6 +161,7 @@ def _files(model: Model) -> list[tuple[str, bytes]]:
             means=tuple(model.table.means),
             shifts=tuple(model.table.shifts),
             kept={name: _SavedKept(**asdict(kept)) for name, kept in model.table.kept.items()},
+            activations=model.table.activations,
         )
         tensors = {f"{name}/codes": codes.codes for name, codes in weights.items()}
         tensors |= {f"{name}/scale": codes.scale for name, codes in weights.items()}

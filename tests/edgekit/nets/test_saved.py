@@ -36,6 +36,7 @@ def table():
             )
         },
         means={"conv/conv2d": torch.tensor([0.5, -1.25])},
+        activations="int16",
     )
 
 
@@ -66,6 +67,7 @@ def test_the_table_comes_back_whole(tmp_path):
     loaded = load_model(tmp_path).table
     assert loaded is not None
     assert loaded.edges == table().edges
+    assert loaded.activations == "int16"
     assert loaded.means["conv/conv2d"].tolist() == [0.5, -1.25]
     codes = loaded.weights["conv.weight"]
     assert torch.equal(codes.codes, table().weights["conv.weight"].codes)
