@@ -14,7 +14,6 @@ from edgekit.numerics.minifloat import from_words
 from edgekit.numerics.number import Half, Minifloat, find_number
 from edgekit.numerics.quantise import decode
 
-
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}  # PyTorch's names of them
 
 
