@@ -71,8 +71,16 @@ class QuantizeOptions(Options):
     activations: Annotated[str, StringConstraints(pattern=r"^int(4|8|16)$")] = Field(
         "int8", description="number format of activations: int8, int16, int4"
     )
-    observer: Literal["mse", "min-max"] = Field(
-        "mse", description="range of an activation: all that was seen, or the part of it that loses least"
+    observer: Literal["mse", "min-max", "percentile", "entropy"] = Field(
+        "mse",
+        description="range of an activation: the part of what was seen that loses least, all of it, the middle "
+        "`percentile`, or the part that tells most of the distribution",
+    )
+    percentile: float = Field(
+        0.99999, gt=0.5, le=1, description="share of an activation's values that observer percentile keeps"
+    )
+    weight_observer: Literal["min-max", "mse"] = Field(
+        "min-max", description="scale of a weight's channel: from its largest magnitude, or the one that loses least"
     )
     rounding: Literal["nearest"] = Field("nearest", description="how weights are rounded to their grid")
     bias_correction: Literal["none", "analytic"] = Field(

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
 import numpy as np
 
 from edgekit.data.observers import Histogram, Seen
 from edgekit.errors import PassError
 from edgekit.nets.quantisation import EdgeRange
-from edgekit.numerics.number import parse_number
+from edgekit.numerics.number import Integer, parse_number
 from edgekit.numerics.quantise import affine_grid
-from edgekit.numerics.ranges import mse_range
+from edgekit.numerics.ranges import entropy_range, mse_range, percentile_range
 from edgekit.schema.passes import QuantizeOptions
+
+Observer: TypeAlias = Callable[[Histogram, Integer, QuantizeOptions], tuple[float, float]]
+
+
+def _min_max(seen: Histogram, number: Integer, options: QuantizeOptions) -> tuple[float, float]:
+    return seen.low, seen.high
+
+
+def _mse(seen: Histogram, number: Integer, options: QuantizeOptions) -> tuple[float, float]:
+    return mse_range(seen.centres, seen.counts, seen.low, seen.high, number.qmin, number.qmax)
+
+
+def _percentile(seen: Histogram, number: Integer, options: QuantizeOptions) -> tuple[float, float]:
+    return percentile_range(seen.counts, seen.width, seen.low, seen.high, options.percentile)
+
+
+def _entropy(seen: Histogram, number: Integer, options: QuantizeOptions) -> tuple[float, float]:
+    return entropy_range(seen.counts, seen.width, seen.low, seen.high, number.qmax + 1)
+
+
+OBSERVERS: Mapping[str, Observer] = {
+    "min-max": _min_max,
+    "mse": _mse,
+    "percentile": _percentile,
+    "entropy": _entropy,
+}
 
 
 def decide_edges(seen: Seen, options: QuantizeOptions) -> dict[str, EdgeRange]:
@@ -36,6 +65,6 @@ def decide_edge(name: str, histogram: Histogram, options: QuantizeOptions) -> Ed
             "step quantize",
             "the network overflows on its calibration samples; check its weights and the preprocessing",
         )
-    if options.observer == "mse":
-        low, high = mse_range(histogram.centres, histogram.counts, low, high, number.qmin, number.qmax)
+    if low < high:  # else it is 0 everywhere, and no observer has anything to choose from
+        low, high = OBSERVERS[options.observer](histogram, number, options)
     return EdgeRange(low, high, *affine_grid(low, high, number.qmin, number.qmax), options.activations)

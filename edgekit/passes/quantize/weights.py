@@ -9,6 +9,7 @@ from edgekit.nets.program import Program
 from edgekit.nets.quantisation import EdgeRange, WeightCodes
 from edgekit.numerics.number import parse_number
 from edgekit.numerics.quantise import channel_scales, encode
+from edgekit.numerics.scales import mse_channel_scales
 from edgekit.schema.passes import QuantizeOptions
 
 BIAS_MAX = 2**30  # half of int32, the other half is left to the sum of products
@@ -23,11 +24,12 @@ def nearest_codes(program: Program, edges: dict[str, EdgeRange], options: Quanti
     """
     found: dict[str, WeightCodes] = {}
     largest = parse_number(options.weights).qmax
+    scales = mse_channel_scales if options.weight_observer == "mse" else channel_scales
     for node in program.names:
         if node.op != "call_function" or node.target not in CONVOLUTIONS | LINEAR or not is_weight(node.args[1]):
             continue
         weight = tensor_of(program.module, node.args[1])  # type: ignore[arg-type]
-        scale = channel_scales(weight, 0, largest)
+        scale = scales(weight, 0, largest)
         bias = node.args[2] if len(node.args) > 2 else None
         if is_weight(bias):
             (source, *_) = node.all_input_nodes

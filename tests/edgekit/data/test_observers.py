@@ -1,6 +1,9 @@
 """Histograms of activations against numpy's, and ranges against the activations themselves."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
 from edgekit.data.observers import BINS_PER_SIDE, ChannelMean, Histogram, Seen, observe
@@ -42,6 +45,41 @@ def test_counts_are_numpys_after_the_range_has_grown() -> None:
     assert histogram.counts.sum() == 4000
     expected, _ = np.histogram(values, 2 * BINS_PER_SIDE, (-span, span))
     assert np.abs(np.cumsum(expected) - np.cumsum(histogram.counts)).max() <= 2  # float32 bins put ties either way
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_streamed_counts_are_those_of_all_values_at_once(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # in the middle of bins of 1 / 2048, and powers of two at the lower end, which belong to the bin above: no ties
+    codes = torch.randint(-2048 * 8, 2048 * 8, (5000,), generator=generator)
+    values = torch.cat([torch.tensor([-1.0]), (codes + 0.5) / 2048 / (1 + 7 * (codes % 2)), torch.tensor([-8.0])])
+    streamed, whole = Histogram(), Histogram()
+    cuts = torch.randint(1, 5000, (seed,), generator=generator).sort().values.tolist()
+    streamed.add(values[:1])
+    for part in torch.tensor_split(values[1:], cuts):
+        if len(part):
+            streamed.add(part.reshape(1, -1) if seed % 2 else part)  # shapes may differ
+    whole.add(values)
+    assert (streamed.low, streamed.high, streamed.width) == (whole.low, whole.high, whole.width)
+    assert streamed.counts.tolist() == whole.counts.tolist()
+    assert whole.counts.sum() == len(values)
+
+
+def test_programs_of_several_shapes_fill_one_record() -> None:
+    model = nets.model(nets.TINY_RESIDUAL)
+    seen = Seen()
+    images = []
+    for size, batch in ((6, 2), (10, 3), (7, 1)):
+        spec = model.inputs[0].model_copy(update={"shape": (1, 1, size, size)})
+        resized = replace(model, source=model.source.model_copy(update={"inputs": (spec,)}))
+        images.append(resized.example(batch, seed=size)[0])
+        observe(trace(resized, batch), [(images[-1],)], seen)
+    stems = torch.cat([model.network.stem(x).flatten() for x in images]).detach()  # type: ignore[operator, union-attr]
+    histogram = seen.histograms["stem/conv2d"]
+    assert (histogram.low, histogram.high) == (float(stems.min()), float(stems.max()))
+    assert histogram.counts.sum() == stems.numel()
+    mean = torch.cat([x.flatten() for x in images]).mean()
+    torch.testing.assert_close(seen.means["stem/conv2d"].mean[0], mean)
 
 
 def test_memory_does_not_grow_with_samples() -> None:
