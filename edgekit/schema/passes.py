@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from edgekit.schema.base import Options
+from edgekit.schema.scheme import ACTIVATIONS, WEIGHTS, check_scheme, is_minifloat
 
 
 class TrainOptions(Options):
@@ -65,11 +66,14 @@ class ReparamOptions(Options):
 class QuantizeOptions(Options):
     """Post-training quantisation to integer codes, kept in the model's quantisation table."""
 
-    weights: Annotated[str, StringConstraints(pattern=r"^int[2-8]$")] = Field(
-        "int8", description="number format of weights: int8, int4, ..."
+    weights: Annotated[str, StringConstraints(pattern=WEIGHTS)] = Field(
+        "int8", description="number format of weights: int8, int4, ..., fp16, bf16, fp8_e4m3fn, e2m3, ..."
     )
-    activations: Annotated[str, StringConstraints(pattern=r"^int(4|8|16)$")] = Field(
-        "int8", description="number format of activations: int8, int16, int4"
+    activations: Annotated[str, StringConstraints(pattern=ACTIVATIONS)] = Field(
+        "int8", description="of activations: int8, int16, int4; float, dynamic, fp16; e4m3, ... (simulated only)"
+    )
+    group_size: int | None = Field(
+        None, description="inputs of a weight that share a scale, without integer activations; none: one per channel"
     )
     observer: Literal["mse", "min-max", "percentile", "entropy"] = Field(
         "mse",
@@ -87,3 +91,10 @@ class QuantizeOptions(Options):
         "analytic", description="biases take back what the rounding of weights shifts: by the means of the inputs"
     )
     samples: int | None = Field(None, ge=1, description="calibration samples used; none: the whole split")
+
+    @model_validator(mode="after")
+    def _a_scheme(self) -> "QuantizeOptions":
+        check_scheme(self.weights, self.activations, self.group_size)
+        if self.observer == "entropy" and is_minifloat(self.activations):
+            raise ValueError("observer entropy is for integers: its levels are evenly spaced")
+        return self

@@ -6,17 +6,32 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
+from edgekit.data.observers import Seen
 from edgekit.nets.model import Model
-from edgekit.nets.program import trace
+from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import QuantisationTable
 from edgekit.passes.context import Context
 from edgekit.passes.quantize.calibrate import calibrate, calibration_samples
 from edgekit.passes.quantize.ranges import decide_edges
 from edgekit.passes.quantize.task import Improve, Task
+from edgekit.passes.quantize.weight_only import needs_samples, stored_table
 from edgekit.passes.quantize.weights import nearest_codes
 from edgekit.schema.passes import QuantizeOptions
 
 logger = logging.getLogger(__name__)
+
+
+def first_table(program: Program, seen: Seen, options: QuantizeOptions) -> QuantisationTable:
+    """The table with every weight rounded to nearest, before anything improves it.
+
+    Raises:
+        PassError: an activation is not finite, or a weight does not fit its format.
+    """
+    if not options.activations.startswith("int"):
+        return stored_table(program, seen, options)
+    edges = decide_edges(seen, options)
+    means = {name: mean.mean for name, mean in seen.means.items()} if options.bias_correction != "none" else {}
+    return QuantisationTable(edges, nearest_codes(program, edges, options), means, activations=options.activations)
 
 
 def _nearest(task: Task, table: QuantisationTable) -> QuantisationTable:
@@ -34,11 +49,9 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
         PassError: the calibration split is empty, the network has several inputs, or an activation is not finite.
     """
     samples = calibration_samples(model, options, context)
-    seen = calibrate(model, samples, context)
-    edges = decide_edges(seen, options)
+    seen = calibrate(model, samples, context) if needs_samples(options) else Seen()
     program = trace(model)
-    means = {name: mean.mean for name, mean in seen.means.items()} if options.bias_correction != "none" else {}
-    table = QuantisationTable(edges, nearest_codes(program, edges, options), means)
+    table = first_table(program, seen, options)
     table = ROUNDINGS[options.rounding](Task(model, samples, options, context), table)
-    logger.info("quantised %d activations and %d weights on %d samples", len(edges), len(table.weights), len(samples))
+    logger.info("quantised %d activations and %d weights on %d samples", len(table.edges), len(table.weights), len(samples))
     return replace(model, history=(*model.history, "quantize"), table=table)

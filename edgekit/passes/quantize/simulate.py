@@ -17,7 +17,8 @@ from edgekit.nets.graph import CONVOLUTIONS, LINEAR, is_weight
 from edgekit.nets.operators import kind_of
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import EdgeRange, QuantisationTable
-from edgekit.numerics.number import parse_number
+from edgekit.numerics.minifloat import round_to_minifloat
+from edgekit.numerics.number import Minifloat, find_number, parse_number
 
 _FUSED_BEHIND = frozenset({"conv", "linear", "add"})
 _ACTIVATIONS = frozenset({"relu", "clamp"})
@@ -39,6 +40,8 @@ def weighted(program: Program) -> dict[str, fx.Node]:
 
 def round_to_grid(values: Tensor, edge: EdgeRange) -> Tensor:
     """`values` on the grid of an activation; the gradient passes inside the range (straight-through)."""
+    if isinstance(found := find_number(edge.number), Minifloat):
+        return round_to_minifloat(values, edge.scale, found)
     number = parse_number(edge.number)
     scaled = values / edge.scale
     rounded = scaled + (scaled.round() - scaled).detach()

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from edgekit.numerics.minifloat import (
     from_words,
+    least_error_scales,
     minifloat_scales,
     neighbours,
     round_to_minifloat,
@@ -15,6 +16,7 @@ from edgekit.numerics.minifloat import (
 )
 from edgekit.numerics.number import Minifloat, find_number
 from edgekit.numerics.quantise import decode, encode
+from edgekit.numerics.ranges import SHRINKS
 
 SPLITS = [Minifloat(e, bits - 1 - e) for bits in range(3, 9) for e in range(1, bits)]
 OCP = [Minifloat(4, 3, reserved=1), Minifloat(5, 2, reserved=4)]
@@ -174,3 +176,29 @@ def test_float32_and_float64_give_the_same_points() -> None:
         assert torch.equal(
             round_to_minifloat(values, 1.0, number).double(), round_to_minifloat(values.double(), 1.0, number)
         )
+
+
+def test_least_error_scale_is_the_best_of_all_tried() -> None:
+    number = Minifloat(2, 1)
+    weight = torch.randn(3, 200, generator=torch.Generator().manual_seed(5))
+    weight[1, 0] = 12.0  # an outlier: cutting it off pays
+    scales = least_error_scales(weight, 0, number)
+    whole = minifloat_scales(weight, 0, number)
+    for row, scale, largest in zip(weight, scales, whole, strict=True):
+        errors = {
+            s: float((round_to_minifloat(row, float(s), number) - row).double().square().sum())
+            for s in (largest * shrink for shrink in SHRINKS)
+        }
+        assert float(scale) == min(errors, key=errors.__getitem__).item()
+    assert scales[1] < whole[1]
+    assert torch.equal(least_error_scales(weight.t(), 1, number), scales)
+
+
+def test_counts_weigh_values() -> None:
+    number = Minifloat(1, 1)  # 0 1 2 3
+    values = torch.tensor([[3.0, 1.4, -0.6]])
+    often = torch.tensor([1.0, 1000.0, 1000.0])
+    assert least_error_scales(values, 0, number) == 1.0
+    found = least_error_scales(values, 0, number, often)
+    # 1.4 and 0.6 count a thousand times: near 0.7 they are 2 and 1 steps
+    assert found.item() == pytest.approx(0.68, abs=0.02)
