@@ -63,14 +63,15 @@ def test_a_weight_only_table_has_means_but_no_edges() -> None:
     assert _table(weights="int8", activations="float", bias_correction="none").means == {}
 
 
-@pytest.mark.parametrize("name", ["int4", "int8"])
+@pytest.mark.parametrize("name", ["int4", "e2m1"])
 def test_least_error_scales_lose_less(name: str) -> None:
     def error(**options: object) -> float:
-        table = _table(weights=name, activations="dynamic", **options)
+        table = _table(weights=name, activations="float", **options)
         return sum(float((w.values() - _weight(n)).square().sum()) for n, w in table.weights.items())
 
     assert error(weight_observer="mse") < error()
-    assert error(weight_observer="mse", group_size=16) < error(group_size=16)
+    if name == "int4":
+        assert error(weight_observer="mse", group_size=16) < error(group_size=16)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
@@ -111,7 +112,7 @@ def test_minifloat_activations_have_a_symmetric_scale() -> None:
     table = _table(weights="e2m3", activations="e4m3", observer="min-max")
     edge = table.edges["linear/linear"]
     model = nets.model(nets.TINY_CONV)
-    largest = float(model.network(context(model).splits.calibration.inputs).abs().max())
+    largest = float(model.network(context(model).splits.calibration.inputs).detach().abs().max())
     assert (edge.number, edge.zero_point, edge.bits) == ("e4m3", 0, 8)
     assert edge.high == -edge.low == pytest.approx(largest, rel=1e-4)
     assert edge.scale == pytest.approx(largest / 480, rel=1e-4)
