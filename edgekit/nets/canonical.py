@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
+from edgekit.nets.attention import cut_by_slices, fold_scales, open_composites, store_numbers
 from edgekit.nets.graph import (
     CONVOLUTIONS,
     LINEAR,
@@ -16,10 +17,20 @@ from edgekit.nets.graph import (
     tensor_of,
     zero_pad,
 )
+from edgekit.nets.movement import flatten_linears, shorten_chains, split_linears
 from edgekit.numerics.fold import NormStats, fold_batch_norm
 
 _PADDED_BY_WORD = {aten.conv1d.padding: aten.conv1d.default, aten.conv2d.padding: aten.conv2d.default}
-_NO_OP_IN_EVAL = frozenset({aten.dropout.default, aten.dropout_.default, aten.alias.default, aten.contiguous.default})
+_NO_OP_IN_EVAL = frozenset(
+    {
+        aten.dropout.default,
+        aten.dropout_.default,
+        aten.alias.default,
+        aten.contiguous.default,
+        aten.clone.default,
+        aten.detach.default,
+    }
+)
 _SAME_RESULT = {
     aten.relu_.default: aten.relu.default,
     aten.add_.Tensor: aten.add.Tensor,
@@ -32,13 +43,20 @@ _SAME_RESULT = {
 def canonicalise(module: fx.GraphModule) -> None:
     """Every rewrite, in place. The module owns its tensors."""
     _drop_no_ops(module)
+    cut_by_slices(module)
     _compute_constants(module)
     _pad_by_number(module)
     _scale_apart(module)
+    open_composites(module)
     _own_tensors(module)
     _fold_norms(module)
     _fold_pads(module)
     _global_pools(module)
+    flatten_linears(module)
+    split_linears(module)
+    fold_scales(module)
+    store_numbers(module)
+    shorten_chains(module)
 
 
 def _drop_no_ops(module: fx.GraphModule) -> None:
@@ -46,9 +64,16 @@ def _drop_no_ops(module: fx.GraphModule) -> None:
         if node.op != "call_function":
             continue
         node.target = _SAME_RESULT.get(node.target, node.target)
-        if node.target in _NO_OP_IN_EVAL:
+        if node.target in _NO_OP_IN_EVAL or _expands_nothing(node):
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
+
+
+def _expands_nothing(node: fx.Node) -> bool:
+    source = node.args[0] if node.args else None
+    if node.target is not aten.expand.default or not isinstance(source, fx.Node) or "val" not in source.meta:
+        return False
+    return bool(source.meta["val"].shape == node.meta["val"].shape)
 
 
 def _compute_constants(module: fx.GraphModule) -> None:

@@ -1,8 +1,9 @@
-"""Small questions to a traced graph, and stored tensors in it. Rewrites live in `canonical.py`."""
+"""Small questions to a traced graph, stored tensors and new nodes in it. Rewrites live in `canonical.py` and beside."""
 
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -36,6 +37,25 @@ def set_tensor(module: fx.GraphModule, name: str, value: torch.Tensor) -> None:
     if hasattr(owner, leaf):
         delattr(owner, leaf)
     owner.register_buffer(leaf, value)
+
+
+def call_before(place: fx.Node, target: Any, args: tuple[Any, ...], value: torch.Tensor) -> fx.Node:
+    """A new operator before `place`, of the same module as it.
+
+    Args:
+        value: has the shape and type of its result.
+    """
+    with place.graph.inserting_before(place):
+        node = place.graph.call_function(target, args)
+    node.meta = {"nn_module_stack": place.meta.get("nn_module_stack"), "val": value}
+    return node
+
+
+def value_of(node: fx.Node) -> torch.Tensor:
+    """A tensor with the shape and type of what `node` makes."""
+    value = node.meta["val"]
+    assert isinstance(value, torch.Tensor)
+    return value
 
 
 def free_name(module: fx.GraphModule, name: str) -> str:

@@ -19,6 +19,7 @@ from edgekit.errors import ModelError
 from edgekit.nets.canonical import canonicalise
 from edgekit.nets.graph import set_tensor
 from edgekit.nets.model import Model
+from edgekit.nets.movement import MADE, origin
 
 _SAME_FUNCTION_RATIO = 1e-3  # of the largest output: far above float32 rounding, far below any wrong rewrite
 
@@ -54,8 +55,11 @@ def trace(model: Model, batch: int = 1) -> Program:
         ModelError: the network cannot be traced, and the reason of `torch.export` is passed on; or the program would
             not compute what the network does.
     """
-    was_training = model.network.training
+    was_training, fast_path = model.network.training, torch.backends.mha.get_fastpath_enabled()
     model.network.eval()
+    torch.backends.mha.set_fastpath_enabled(
+        False
+    )  # one operator for a whole transformer layer, which no exporter knows
     try:
         exported = torch.export.export(model.network, tuple(model.example(batch)))
     except Exception as err:  # torch.export raises many kinds; all of them mean the same to a user
@@ -66,6 +70,7 @@ def trace(model: Model, batch: int = 1) -> Program:
         ) from err
     finally:
         model.network.train(was_training)
+        torch.backends.mha.set_fastpath_enabled(fast_path)
     traced = exported.module(check_guards=False)
     assert isinstance(traced, fx.GraphModule)
     module = fx.GraphModule(traced, traced.graph).eval()  # a plain one: torch.export's own refuses .eval()
@@ -139,7 +144,8 @@ def _names(module: fx.GraphModule) -> dict[fx.Node, str]:
             stack = node.meta.get("nn_module_stack") or {}
             path = next(reversed(stack.values()))[0] if stack else ""
             kind = str(node.target).split(".")[1] if str(node.target).startswith("aten.") else node.name
-            base = f"{path}/{kind}"
+            # chains of movement differ between batches, what they move does not
+            base = f"{names[origin(node)]}/{kind}" if node.meta.get(MADE) else f"{path}/{kind}"
             seen = taken.get(base, 0)
             taken[base] = seen + 1
             names[node] = base if seen == 0 else f"{base}_{seen}"
