@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgekit.schema.calibration import Choose
+
 
 @dataclass(frozen=True)
 class RawSamples:
@@ -31,12 +33,21 @@ class Samples:
         """The first `count` samples."""
         return Samples(self.inputs[:count], self.labels[:count])
 
+    def take(self, indices: NDArray[np.int64]) -> Samples:
+        """The samples at `indices`, in their order."""
+        return Samples(self.inputs[indices], self.labels[indices])
+
 
 @dataclass(frozen=True)
 class Splits:
-    """What passes may read. The test split is kept by the pipeline."""
+    """What passes may read. The test split is kept by the pipeline.
+
+    Attributes:
+        choose: which samples of `calibration` a step that calibrates takes; none: all of them.
+    """
 
     train: Samples | None
     calibration: Samples
     selection: Samples | None
     digest: str
+    choose: Choose | None = None

@@ -186,6 +186,7 @@ def _cut(calibration: CalibrationSet, parts: Parts, where: str) -> LoadedData:
             calibration=ready["calibration"],
             selection=ready.get("selection"),
             digest=_combine({name: digests[name] for name in digests if name != "test"}, spec),
+            choose=calibration.choose,
         ),
         test=ready["test"],
         raw_test=raw["test"],

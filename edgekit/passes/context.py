@@ -12,6 +12,7 @@ from torch import nn
 from edgekit.data.metrics import Metric
 from edgekit.data.samples import Splits
 from edgekit.nets.model import Model
+from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.profile import Profile
 from edgekit.schema.target import Target
 
@@ -21,6 +22,10 @@ class Progress(Protocol):
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """`done` of `total` units are finished."""
+
+
+def _forget(found: CalibrationRow) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Context:
         lower: the Q/DQ program of a quantised model at a batch size, as the target's first convention places it: what
             the artifact will compute, in PyTorch.
         folder: checkpoints of an unfinished step; a killed build finds them again.
+        record: told what belongs into the step's row of the manifest.
     """
 
     target: Target
@@ -45,3 +51,4 @@ class Context:
     seed: int
     progress: Progress
     folder: Path
+    record: Callable[[CalibrationRow], None] = _forget

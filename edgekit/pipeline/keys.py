@@ -28,7 +28,7 @@ _MEASURED_BY = ("edgekit.nets.count", "edgekit.nets.saved")
 Parts = Mapping[str, object]
 
 # Raised when what a stored entry holds changes its form.
-STORE_FORMAT = 1
+STORE_FORMAT = 2
 
 
 @dataclass(frozen=True)

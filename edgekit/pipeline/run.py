@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -27,13 +28,17 @@ from edgekit.pipeline.evaluate import check_samples, network_metric
 from edgekit.pipeline.parity import output_edges
 from edgekit.pipeline.plan import Plan, PlannedStep
 from edgekit.pipeline.progress import Reporter
+from edgekit.schema.base import Record
+from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.manifest import Measure, Skipped, StepRow
 from edgekit.schema.profile import Profile
 from edgekit.schema.recipe import ModelSource
 from edgekit.store.steps import StepStore
 
 _log = logging.getLogger(__name__)
-_MEASURE, _MODEL = "measure.json", "model"
+_MEASURE, _RECORDS, _MODEL = "measure.json", "records.json", "model"
+# what a pass may record -> the key of it in the step's row
+_KEYS: Mapping[type[Record], str] = {CalibrationRow: "calibration"}
 
 
 class Stage:
@@ -167,6 +172,7 @@ class _Chain:
             seconds=round(seconds, 3),
             before=before.row.after if before else None,
             after=after,
+            **json.loads((folder / _RECORDS).read_bytes()),
         )
         workshop.reporter.note(f"{title}: {'stored' if cached else f'{seconds:.1f} s'}{_told(after)}")
         return Stage(step.key.key, row, folder)
@@ -181,6 +187,7 @@ class _Chain:
     def _run(self, step: PlannedStep, title: str, before: Stage | None) -> Path:
         workshop = self._workshop
         seed = workshop.plan.recipe.recipe.seed
+        records: dict[str, object] = {}
         with workshop.reporter.task(title) as update:
             if before is None:
                 model = build_model(self._source, seed)
@@ -196,6 +203,7 @@ class _Chain:
                     seed=seed,
                     progress=update,
                     folder=workshop.store.checkpoints(step.key.key),
+                    record=lambda row: records.update({_KEYS[type(row)]: row.model_dump(mode="json")}),
                 )
                 model = run_pass(step.name, before.model, step.options, context, workshop.table)
             measured = measure(model, workshop)
@@ -203,6 +211,7 @@ class _Chain:
         def write(folder: Path) -> None:
             save_model(model, folder / _MODEL)
             (folder / _MEASURE).write_text(measured.model_dump_json(), encoding="utf-8")
+            (folder / _RECORDS).write_text(json.dumps(records), encoding="utf-8")
 
         return workshop.store.put(step.key.key, write, step.key.parts)
 

@@ -1,6 +1,6 @@
 """Calibration sets: where samples come from, how many, how chosen, preprocessed, split."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,38 @@ class Split(Record):
     step: int = Field(1, ge=1, description="every step-th sample from start")
 
 
+class Choose(Record):
+    """How calibration samples are chosen from the split `calibration`.
+
+    The choice is made by the step that calibrates: two of the methods look at the network's own features.
+    """
+
+    method: Literal["random", "class-balanced", "k-centre", "dataset-quantization"] = Field(
+        "random",
+        description="class-balanced needs labels; k-centre takes what lies farthest from what it has; "
+        "dataset-quantization draws evenly from bins that go from typical to rare",
+    )
+    count: int = Field(ge=1, description="samples that are chosen")
+    seed: int = Field(0, ge=0)
+    bins: int = Field(10, ge=1, description="dataset-quantization only")
+    range_guard: bool = Field(
+        False,
+        description="up to 5 % of the samples are those that reach the 99.9th percentile of an activation's largest "
+        "values; with observer percentile they are better left out",
+    )
+
+
+class CalibrationRow(Record):
+    """What the ranges of a quantised network were decided on: part of the step's row in the manifest."""
+
+    source: Literal["samples", "synthetic"] = Field(description="synthetic: made from batch-norm statistics, no data")
+    count: int
+    chosen: Choose | None = Field(None, description="none: the first `count` samples of the split")
+    indices: tuple[int, ...] = Field((), description="in the calibration split, in the order of use; where chosen")
+    seed: int | None = Field(None, description="of synthetic samples")
+    digest: str = Field(description="sha256 of the samples as the network took them, float32")
+
+
 class CalibrationSet(Record):
     """A data set with splits fixed by index. Calibration, selection and test never share a sample."""
 
@@ -28,6 +60,7 @@ class CalibrationSet(Record):
     preprocess: Preprocess = Preprocess()
     train: Split | None = None
     calibration: Split
+    choose: Choose | None = Field(None, description="which of the split `calibration`; none: all of it, in its order")
     selection: Split | None = None
     test: Split
     licence: str = ""

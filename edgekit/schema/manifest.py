@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from edgekit.schema.base import Record
+from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.profile import Conditions
 from edgekit.schema.tensors import ArtifactTensor, InputSpec, OutputSpec, Preprocess
 
@@ -198,6 +199,9 @@ class StepRow(Record):
     seconds: float | None = Field(description="none: as for `cached`")
     before: Measure | None
     after: Measure
+    calibration: CalibrationRow | None = Field(None, description="quantize only: what its ranges were decided on")
+    guard: GuardRow | None = Field(None, description="quantize with mode: auto")
+    mixed: MixedRow | None = Field(None, description="quantize with a budget")
 
 
 class Skipped(Record):
@@ -226,6 +230,7 @@ class Manifest(Record):
     inputs: tuple[ManifestInput, ...]
     outputs: tuple[OutputSpec, ...]
     artifacts: tuple[ArtifactRow, ...]
+    kept_high: tuple[KeptHigh, ...] = Field((), description="layers of a higher precision than the rest, and why")
     metrics: Metrics
     parity: tuple[ParityRow, ...]
     profiles: tuple[ProfileRow, ...] = ()

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from edgekit.schema.base import Options
+from edgekit.schema.calibration import Choose
 from edgekit.schema.scheme import ACTIVATIONS, WEIGHTS, check_scheme, is_minifloat
 
 
@@ -91,6 +92,9 @@ class QuantizeOptions(Options):
         "analytic", description="biases take back what the rounding of weights shifts: by the means of the inputs"
     )
     samples: int | None = Field(None, ge=1, description="calibration samples used; none: the whole split")
+    choose: Choose | None = Field(
+        None, description="which calibration samples; `samples` then takes the first. None: as the calibration set says"
+    )
 
     @model_validator(mode="after")
     def _a_scheme(self) -> "QuantizeOptions":

@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from edgekit.data.observers import Seen, observe
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.passes.context import Context
+from edgekit.passes.quantize.select import chosen
+from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.passes import QuantizeOptions
 
 CALIBRATION_BATCH = 32
 
 
 def calibration_samples(model: Model, options: QuantizeOptions, context: Context) -> Samples:
-    """The samples of the calibration split that `options` asks for.
+    """The samples that `options` asks for; the context is told which, for the step's row in the manifest.
 
     Raises:
-        PassError: there are none, or the network has several inputs.
+        PassError: there are none, the network has several inputs, or it has nothing to choose or to make samples by.
+        DataError: more are to be chosen than there are.
     """
-    samples = context.splits.calibration
-    if options.samples is not None:
-        samples = samples.head(options.samples)
-    if len(samples) == 0:
-        raise PassError("the calibration split is empty", "step quantize", "give it samples: calib file, `calibration`")
     if len(model.inputs) != 1:
         raise PassError(
             f"the network has {len(model.inputs)} inputs, and calibration samples have one",
             "step quantize",
             "wrap the network so that it takes one input",
         )
+    pool, choose = context.splits.calibration, options.choose or context.splits.choose
+    if len(pool) == 0:
+        raise PassError("the calibration split is empty", "step quantize", "give it samples: calib file, `calibration`")
+    if choose is None:
+        samples = pool if options.samples is None else pool.head(options.samples)
+        context.record(CalibrationRow(source="samples", count=len(samples), digest=_digest(samples)))
+        return samples
+    indices = chosen(model, choose, pool, context)[: options.samples]
+    samples = pool.take(indices)
+    listed = tuple(indices.tolist())
+    context.record(
+        CalibrationRow(source="samples", count=len(samples), chosen=choose, indices=listed, digest=_digest(samples))
+    )
     return samples
+
+
+def _digest(samples: Samples) -> str:
+    digest = hashlib.sha256(f"{tuple(samples.inputs.shape)}\n".encode())
+    for start in range(0, len(samples), CALIBRATION_BATCH):  # the whole of it may not fit into memory twice
+        digest.update(samples.inputs[start : start + CALIBRATION_BATCH].contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def calibrate(model: Model, samples: Samples, context: Context) -> Seen:

@@ -14,6 +14,7 @@ from edgekit.passes.table import Pass
 from edgekit.pipeline.plan import make_plan
 from edgekit.pipeline.progress import Silent
 from edgekit.pipeline.run import Workshop, run_steps
+from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.load import load_recipe, load_target
 from edgekit.schema.passes import DistillOptions, PruneOptions, TrainOptions
 from edgekit.store.steps import StepStore
@@ -31,6 +32,8 @@ def shift(model: Model, options: Any, context: Context) -> Model:
         raise PassError("stopped", name, "go on")
     if isinstance(options, DistillOptions):
         context.teacher()
+    if isinstance(options, PruneOptions):
+        context.record(CalibrationRow(source="samples", count=3, indices=(2, 0, 1), digest="d"))
     import copy
 
     network = copy.deepcopy(model.network)
@@ -164,3 +167,13 @@ def test_a_stored_teacher_is_told_of_and_a_lost_one_that_nobody_needs_is_skipped
     assert calls == []
     assert stages.teacher == ()
     assert stages.skipped[0].what == "teacher"
+
+
+def test_what_a_pass_records_is_in_its_row_stored_or_not(run):
+    text = "steps: [{train: {epochs: 1}}, {prune: {channel_ratio: 0.5}}]"
+    for _ in range(2):
+        loaded, trained, pruned = run(text)[0].rows
+        assert pruned.calibration == CalibrationRow(source="samples", count=3, indices=(2, 0, 1), digest="d")
+        assert loaded.calibration is None
+        assert trained.calibration is None
+    assert pruned.cached
