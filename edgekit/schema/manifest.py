@@ -200,8 +200,6 @@ class StepRow(Record):
     before: Measure | None
     after: Measure
     calibration: CalibrationRow | None = Field(None, description="quantize only: what its ranges were decided on")
-    guard: GuardRow | None = Field(None, description="quantize with mode: auto")
-    mixed: MixedRow | None = Field(None, description="quantize with a budget")
 
 
 class Skipped(Record):
@@ -230,7 +228,6 @@ class Manifest(Record):
     inputs: tuple[ManifestInput, ...]
     outputs: tuple[OutputSpec, ...]
     artifacts: tuple[ArtifactRow, ...]
-    kept_high: tuple[KeptHigh, ...] = Field((), description="layers of a higher precision than the rest, and why")
     metrics: Metrics
     parity: tuple[ParityRow, ...]
     profiles: tuple[ProfileRow, ...] = ()
