@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 import numpy as np
 
 from edgekit.agent.errors import AgentError
+from edgekit.agent.mfcc import mfcc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 def preprocess(spec: Mapping[str, Any], raw: Array) -> Floats:
     """A batch of raw samples as the network takes it, float32.
 
-    In this order: resize, centre crop, (x - offset) * factor, (x - mean) / std, layout; all in float32, and nothing is
-    rounded back to the raw dtype on the way.
+    In this order: resize, centre crop, (x - offset) * factor, MFCC, (x - mean) / std, layout; all in float32 but the
+    MFCC, and nothing is rounded back to the raw dtype on the way.
 
     Args:
         spec: an edgekit.schema.tensors.Preprocess as a dict.
         raw: (N, ...) in the spec's raw_dtype and raw_layout. With raw_layout `N` the samples already have the network's
-            shape: offset and factor apply, what needs an axis (resize, crop, mean, std) is refused.
+            shape: offset and factor apply, what needs an axis (resize, crop, MFCC, mean, std) is refused.
 
     Raises:
         AgentError: `raw` is not what the spec says, or the spec asks for what the layout cannot give.
@@ -42,7 +43,7 @@ def preprocess(spec: Mapping[str, Any], raw: Array) -> Floats:
     _check_layout(raw, raw_layout, "preprocess, raw_layout")
     batch = raw.astype(np.float32)
     if raw_layout == "N":
-        for key in ("resize", "crop", "mean", "std"):
+        for key in ("resize", "crop", "mfcc", "mean", "std"):
             if spec.get(key):
                 raise AgentError(
                     f"{key} needs to know the axes of a sample",
@@ -56,6 +57,14 @@ def preprocess(spec: Mapping[str, Any], raw: Array) -> Floats:
         height, width = spec["crop"]
         batch = centre_crop(batch, raw_layout, int(height), int(width))
     batch = (batch - np.float32(spec.get("offset", 0.0))) * np.float32(spec.get("factor", 1.0))
+    if spec.get("mfcc"):
+        if raw_layout != "NT":
+            raise AgentError(
+                f"mfcc of samples in layout {raw_layout}",
+                "preprocess, raw_layout",
+                "declare recordings of one channel, NT",
+            )
+        batch, raw_layout = mfcc(spec["mfcc"], batch), "NTC"
     if spec.get("mean"):
         batch = batch - _per_channel(spec["mean"], batch, raw_layout, "mean")
     if spec.get("std"):

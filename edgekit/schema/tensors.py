@@ -2,18 +2,36 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekit.schema.base import Record
 
-Layout = Literal["NCHW", "NHWC", "NC", "NTC", "N"]
-DType = Literal["float32", "float16", "int8", "uint8", "int32", "int64"]
+Layout = Literal["NCHW", "NHWC", "NC", "NT", "NTC", "N"]
+DType = Literal["float32", "float16", "int8", "uint8", "int16", "int32", "int64"]
+
+
+class Mfcc(Record):
+    """Mel-frequency cepstral coefficients as TensorFlow computes them; `agent/mfcc.py` has the formulas."""
+
+    rate_hz: int = Field(16_000, ge=1, description="samples a second of a recording")
+    window: int = Field(ge=2, description="samples of one frame")
+    hop: int = Field(ge=1, description="samples from one frame to the next")
+    bands: int = Field(40, ge=1, description="triangles on the mel scale")
+    low_hz: float = Field(20.0, ge=0, description="lower corner of the first triangle")
+    high_hz: float = Field(4000.0, gt=0, description="upper corner of the last triangle")
+    coefficients: int = Field(ge=1, description="kept of the cosine transform, from the first on")
+
+    @model_validator(mode="after")
+    def _corners(self) -> "Mfcc":
+        if not self.low_hz < self.high_hz <= self.rate_hz / 2:
+            raise ValueError(f"low_hz < high_hz <= {self.rate_hz / 2:g}, half of rate_hz")
+        return self
 
 
 class Preprocess(Record):
     """How raw samples become the network's input; carried out by `agent/preprocess.py` everywhere.
 
-    Steps, in this order: resize, centre crop, `(x - offset) * factor`, `(x - mean) / std`, layout.
+    Steps, in this order: resize, centre crop, `(x - offset) * factor`, MFCC, `(x - mean) / std`, layout.
     """
 
     raw_dtype: DType = Field("uint8", description="dtype of a raw sample")
@@ -22,6 +40,7 @@ class Preprocess(Record):
     crop: tuple[int, int] | None = Field(None, description="height, width in pixels of the centre crop")
     offset: float = Field(0.0, description="subtracted from every raw value")
     factor: float = Field(1.0, description="multiplies every raw value after the offset")
+    mfcc: Mfcc | None = Field(None, description="recordings (NT) to coefficients (NTC); the factor made full scale 1")
     mean: tuple[float, ...] = Field((), description="per channel, subtracted after the factor; empty: none")
     std: tuple[float, ...] = Field((), description="per channel, divides after the mean; empty: none")
     layout: Layout = Field("NCHW", description="layout of the batch that the network takes")
