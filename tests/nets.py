@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekit.nets.blocks import RepVGGBlock
+from edgekit.nets.keyword_rnn import KeywordGru, KeywordLstm
 from edgekit.nets.load import find_outputs
 from edgekit.nets.model import Model
 from edgekit.schema.recipe import ModelSource
@@ -56,6 +57,24 @@ def tiny_repvgg() -> nn.Module:
 
 def two_heads() -> nn.Module:
     return _trained(TwoHeads())
+
+
+def tiny_lstm() -> nn.Module:
+    """(N, T, 3) -> (N, 4), 5 units."""
+    return _trained(KeywordLstm(5, 4, (4.0, 1.0, 0.5)))
+
+
+def tiny_gru() -> nn.Module:
+    """(N, T, 3) -> (N, 4), 5 units."""
+    return _trained(KeywordGru(5, 4, (4.0, 1.0, 0.5)))
+
+
+def recurrent(cell: str, steps: int) -> Model:
+    """The Model of `tiny_lstm` (cell `lstm`) or `tiny_gru` (`gru`) on sequences of so many steps, in eval mode."""
+    spec = InputSpec(name="x", shape=(1, steps, 3), layout="NTC")
+    source = ModelSource(factory=f"tests.nets:tiny_{cell}", inputs=(spec,))
+    network = globals()[f"tiny_{cell}"]()
+    return Model(network, source, find_outputs(network, source))
 
 
 def model(counted: Counted) -> Model:

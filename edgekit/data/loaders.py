@@ -88,6 +88,31 @@ def packed_speech_commands_mfcc(path: str) -> Parts:
     return {"all": _samples(arrays["mfcc_int8"][..., None], arrays["labels"], path)}
 
 
+def packed_speech_commands_audio(path: str, classes: Sequence[str]) -> Parts:
+    """Spoken words as recorded, (N, 16000) int16 at 16 kHz: part all.
+
+    Keys `audio_hi` int8 and `audio_lo` uint8 hold the high and the low bytes of differences from sample to sample,
+    `classes` the names that `labels` count in.
+
+    Args:
+        classes: the same names in the order in which the network answers.
+
+    Raises:
+        DataError: the file has other classes.
+    """
+    arrays = _read(path, ["audio_hi", "audio_lo", "labels", "classes"])
+    named = [name.decode() for name in arrays["classes"].tolist()]
+    if sorted(named) != sorted(classes):
+        raise DataError(
+            f"the classes are {', '.join(named)}",
+            f"{path}, arguments: classes {', '.join(classes)}",
+            "name the same classes, in the order in which the network answers",
+        )
+    differences = arrays["audio_hi"].astype(np.int16) << 8 | arrays["audio_lo"]
+    order = np.array([list(classes).index(name) for name in named])
+    return {"all": _samples(differences.cumsum(1, dtype=np.int16), order[arrays["labels"]], path)}
+
+
 def imagenet_sample(path: str, stride: int = 1) -> Parts:
     """A tar of equally large JPEG images named `<class index>_<anything>.jpg`, (N, H, W, 3) uint8 RGB: part all.
 

@@ -12,6 +12,7 @@ from edgekit.data.loaders import (
     npz,
     packed_cifar10,
     packed_mnist,
+    packed_speech_commands_audio,
     packed_speech_commands_mfcc,
 )
 from edgekit.errors import DataError
@@ -26,6 +27,7 @@ LOADERS: Mapping[str, Loader] = {
     "npz": npz,
     "packed_cifar10": packed_cifar10,
     "packed_mnist": packed_mnist,
+    "packed_speech_commands_audio": packed_speech_commands_audio,
     "packed_speech_commands_mfcc": packed_speech_commands_mfcc,
 }
 

@@ -4,7 +4,15 @@ import tarfile
 import numpy as np
 import pytest
 
-from edgekit.data.loaders import digits, imagenet_sample, npz, packed_cifar10, packed_mnist, packed_speech_commands_mfcc
+from edgekit.data.loaders import (
+    digits,
+    imagenet_sample,
+    npz,
+    packed_cifar10,
+    packed_mnist,
+    packed_speech_commands_audio,
+    packed_speech_commands_mfcc,
+)
 from edgekit.data.table import LOADERS, find_loader
 from edgekit.errors import DataError
 
@@ -63,6 +71,29 @@ def test_other_packed_sets_have_their_shapes(data_folder):
     speech = packed_speech_commands_mfcc(str(data_folder / "speech_commands_1000.npz"))["all"]
     assert speech.inputs.shape == (1000, 49, 10, 1)
     assert speech.inputs.dtype == np.int8
+
+
+def _packed_audio(path, audio):
+    differences = np.diff(audio.astype(np.int32), axis=1, prepend=0).astype(np.int16)
+    np.savez(
+        path,
+        audio_hi=(differences >> 8).astype(np.int8),
+        audio_lo=(differences & 255).astype(np.uint8),
+        labels=np.array([0, 1, 2], np.uint8),
+        classes=np.array([b"down", b"go", b"silence"]),
+    )
+
+
+def test_recordings_are_unpacked_and_labelled_in_the_order_of_the_network(tmp_path):
+    audio = np.array([[0, 5, -7, 300], [-32768, 32767, -32768, 0], [256, 255, -256, -257]], np.int16)
+    _packed_audio(tmp_path / "a.npz", audio)
+    made = packed_speech_commands_audio(str(tmp_path / "a.npz"), ["silence", "down", "go"])["all"]
+    np.testing.assert_array_equal(made.inputs, audio)
+    assert made.inputs.dtype == np.int16
+    assert made.labels.tolist() == [1, 2, 0]
+    with pytest.raises(DataError) as caught:
+        packed_speech_commands_audio(str(tmp_path / "a.npz"), ["silence", "down", "stop"])
+    assert "down, go, silence" in caught.value.what
 
 
 def test_any_npz_by_the_names_of_its_arrays(tmp_path):

@@ -142,6 +142,8 @@ def test_data_from_the_users_own_function(tmp_path, monkeypatch):
         ("cifar10", (14000, 1024, 1000, 10000)),
         ("mnist", (19000, 512, 1000, 10000)),
         ("speech-commands", (0, 150, 50, 800)),
+        ("speech-commands-20ms", (0, 150, 50, 800)),
+        ("speech-commands-40ms", (0, 150, 50, 800)),
         ("imagenet-sample", (0, 200, 100, 400)),
     ],
 )
