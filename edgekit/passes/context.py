@@ -13,6 +13,7 @@ from edgekit.data.metrics import Metric
 from edgekit.data.samples import Splits
 from edgekit.nets.model import Model
 from edgekit.schema.calibration import CalibrationRow
+from edgekit.schema.precision import GuardRow, MixedRow
 from edgekit.schema.profile import Profile
 from edgekit.schema.target import Target
 
@@ -24,7 +25,7 @@ class Progress(Protocol):
         """`done` of `total` units are finished."""
 
 
-def _forget(found: CalibrationRow) -> None:
+def _forget(found: CalibrationRow | GuardRow | MixedRow) -> None:
     pass
 
 
@@ -51,4 +52,4 @@ class Context:
     seed: int
     progress: Progress
     folder: Path
-    record: Callable[[CalibrationRow], None] = _forget
+    record: Callable[[CalibrationRow | GuardRow | MixedRow], None] = _forget

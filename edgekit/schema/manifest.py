@@ -7,7 +7,9 @@ from pydantic import Field
 
 from edgekit.schema.base import Record
 from edgekit.schema.calibration import CalibrationRow
+from edgekit.schema.precision import GuardRow, KeptHigh, MixedRow
 from edgekit.schema.profile import Conditions
+from edgekit.schema.scheme import ArtifactPrecision
 from edgekit.schema.tensors import ArtifactTensor, InputSpec, OutputSpec, Preprocess
 
 
@@ -57,6 +59,7 @@ class QuantisedTensor(Record):
     dtype: str
     scheme: Literal["symmetric", "affine"]
     axis: int | None = None
+    group: int | None = Field(None, description="inputs that share a scale; such scales stand in the artifact alone")
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     tied_to: str | None = None
@@ -87,7 +90,7 @@ class ArtifactRow(Record):
     path: str
     sha256: str
     size_bytes: int
-    precision: Literal["fp32", "int8"]
+    precision: ArtifactPrecision
     inputs: tuple[ArtifactTensor, ...]
     outputs: tuple[ArtifactTensor, ...]
     quantisation: tuple[QuantisedTensor, ...] = ()
@@ -200,6 +203,8 @@ class StepRow(Record):
     before: Measure | None
     after: Measure
     calibration: CalibrationRow | None = Field(None, description="quantize only: what its ranges were decided on")
+    guard: GuardRow | None = Field(None, description="quantize with mode: auto")
+    mixed: MixedRow | None = Field(None, description="quantize with a budget")
 
 
 class Skipped(Record):
@@ -208,6 +213,14 @@ class Skipped(Record):
     what: str
     where: str
     reason: str
+
+
+class Finding(Record):
+    """Something about the data that a person should look at; it stops nothing."""
+
+    what: str
+    where: str
+    fix: str
 
 
 Verdict = Literal["pass", "fail", "incomplete"]
@@ -228,6 +241,7 @@ class Manifest(Record):
     inputs: tuple[ManifestInput, ...]
     outputs: tuple[OutputSpec, ...]
     artifacts: tuple[ArtifactRow, ...]
+    kept_high: tuple[KeptHigh, ...] = Field((), description="layers of a higher precision than the rest, and why")
     metrics: Metrics
     parity: tuple[ParityRow, ...]
     profiles: tuple[ProfileRow, ...] = ()
@@ -235,6 +249,7 @@ class Manifest(Record):
     gates: tuple[GateRow, ...] = ()
     steps: tuple[StepRow, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    findings: tuple[Finding, ...] = Field((), description="about the calibration samples and the splits")
     files: dict[str, str] = Field(
         default_factory=dict, description="path in the bundle -> sha256, all but manifest.json"
     )

@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from edgekit.schema.base import Options
 from edgekit.schema.calibration import Choose
+from edgekit.schema.precision import BudgetName
 from edgekit.schema.scheme import ACTIVATIONS, WEIGHTS, check_scheme, is_minifloat
 
 
@@ -64,6 +65,49 @@ class ReparamOptions(Options):
     )
 
 
+class PrecisionBudget(Options):
+    """What a network with a number format for every layer may cost; one of the three."""
+
+    size_bytes: int | None = Field(None, ge=1, description="bytes of all weights, as the table of steps shows them")
+    bit_operations_ratio: float | None = Field(
+        None, gt=0, description="products of bits, weight x activation x MACs, against those of int8 by int8"
+    )
+    latency_ms: float | None = Field(None, gt=0, description="of the whole network on the device that --device names")
+    choices: tuple[Annotated[str, StringConstraints(pattern=r"^(float|int[2-8])$")], ...] | None = Field(
+        None, min_length=2, description="formats that a layer may have; none: int8 and int4, for latency float and int8"
+    )
+
+    @model_validator(mode="after")
+    def _one_quantity(self) -> "PrecisionBudget":
+        if len(self._given) != 1:
+            raise ValueError("set exactly one of size_bytes, bit_operations_ratio, latency_ms")
+        return self
+
+    @property
+    def _given(self) -> dict[BudgetName, float]:
+        named: dict[BudgetName, float | None] = {
+            "size_bytes": self.size_bytes,
+            "bit_operations_ratio": self.bit_operations_ratio,
+            "latency_ms": self.latency_ms,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def name(self) -> BudgetName:
+        """The quantity that is bounded."""
+        return next(iter(self._given))
+
+    @property
+    def limit(self) -> float:
+        """Its bound."""
+        return self._given[self.name]
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Formats to choose from."""
+        return self.choices or (("float", "int8") if self.name == "latency_ms" else ("int8", "int4"))
+
+
 class QuantizeOptions(Options):
     """Post-training quantisation to integer codes, kept in the model's quantisation table."""
 
@@ -93,8 +137,26 @@ class QuantizeOptions(Options):
     )
     samples: int | None = Field(None, ge=1, description="calibration samples used; none: the whole split")
     choose: Choose | None = Field(
-        None, description="which calibration samples; `samples` then takes the first. None: as the calibration set says"
+        None,
+        description="which calibration samples, of which `samples` are the first; none: as the calibration set says",
     )
+    mode: Literal["fixed", "auto"] = Field(
+        "fixed", description="auto: raise the precision of single layers until `max_drop` holds on the selection split"
+    )
+    max_drop: float | None = Field(
+        None, ge=0, description="mode auto: largest drop of the metric against the float network; none: 0.005"
+    )
+    budget: PrecisionBudget | None = Field(
+        None, description="choose the number format of every layer's weights, at the least error under this budget"
+    )
+
+    @model_validator(mode="after")
+    def _one_who_decides(self) -> "QuantizeOptions":
+        if self.max_drop is not None and self.mode != "auto":
+            raise ValueError("max_drop needs mode: auto")
+        if self.budget is not None and self.mode == "auto":
+            raise ValueError("mode auto raises precision and a budget forbids it: set one of the two")
+        return self
 
     @model_validator(mode="after")
     def _a_scheme(self) -> "QuantizeOptions":

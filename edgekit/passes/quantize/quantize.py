@@ -12,6 +12,8 @@ from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import QuantisationTable
 from edgekit.passes.context import Context
 from edgekit.passes.quantize.calibrate import calibrate, calibration_samples
+from edgekit.passes.quantize.guard import guard
+from edgekit.passes.quantize.mixed import choose_numbers
 from edgekit.passes.quantize.ranges import decide_edges
 from edgekit.passes.quantize.task import Improve, Task
 from edgekit.passes.quantize.weight_only import needs_samples, stored_table
@@ -52,6 +54,13 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
     seen = calibrate(model, samples, context) if needs_samples(options) else Seen()
     program = trace(model)
     table = first_table(program, seen, options)
-    table = ROUNDINGS[options.rounding](Task(model, samples, options, context), table)
-    logger.info("quantised %d activations and %d weights on %d samples", len(table.edges), len(table.weights), len(samples))
+    task = Task(model, samples, options, context)
+    if options.budget is not None:
+        table = choose_numbers(task, table)
+    table = ROUNDINGS[options.rounding](task, table)
+    if options.mode == "auto":
+        table = guard(task, table)
+    logger.info(
+        "quantised %d activations and %d weights on %d samples", len(table.edges), len(table.weights), len(samples)
+    )
     return replace(model, history=(*model.history, "quantize"), table=table)
