@@ -121,12 +121,14 @@ class _Problem:
         """`table` with the chosen formats; layers above the lowest of them are said to be kept."""
         numbers = {kernel: self.numbers[form] for kernel, form in zip(self.kernels, chosen.forms, strict=True)}
         lowest = min(numbers.values(), key=bits_of)
-        reasons = {
-            kernel: f"budget {budget.name} {budget.limit:g}: {lowest} would add {found.weights[kernel][lowest]:.1e} to "
-            "the error of the outputs, too much for what it saves"
-            for kernel, number in numbers.items()
-            if bits_of(number) > bits_of(lowest)
-        }
+        reasons = {}
+        for kernel, number in numbers.items():
+            times = self.times[kernel] if self.times else {}
+            if bits_of(number) > bits_of(lowest):
+                why = f"{lowest} would add {found.weights[kernel][lowest]:.1e} to the error of the outputs"
+                if times and times[number] <= times[lowest]:
+                    why = f"faster alone than in {lowest}: {times[number]:.4g} ms, not {times[lowest]:.4g}"
+                reasons[kernel] = f"budget {budget.name} {budget.limit:g}: {why}"
         return assign(table, found, numbers, reasons)
 
 
