@@ -20,6 +20,8 @@ from edgekit.nets.canonical import canonicalise
 from edgekit.nets.graph import set_tensor
 from edgekit.nets.model import Model
 from edgekit.nets.movement import MADE, origin
+from edgekit.nets.recurrent import Recurrent, recurrent_network, step_model
+from edgekit.nets.unroll import share_state_names, unroll
 
 _SAME_FUNCTION_RATIO = 1e-3  # of the largest output: far above float32 rounding, far below any wrong rewrite
 
@@ -30,7 +32,8 @@ class Program:
 
     Attributes:
         module: the graph; weights are its parameters and buffers under their names in the network.
-        names: activation name of every node that makes a tensor, in execution order.
+        names: activation name of every node that makes a tensor, in execution order. Nodes of one name are one
+            activation of a recurrent network at several steps: they share a grid.
     """
 
     module: fx.GraphModule
@@ -51,10 +54,17 @@ class Program:
 def trace(model: Model, batch: int = 1) -> Program:
     """The canonical program of `model` at a fixed batch.
 
+    A recurrent network is traced at one step, which is then repeated.
+
     Raises:
         ModelError: the network cannot be traced, and the reason of `torch.export` is passed on; or the program would
             not compute what the network does.
     """
+    if recurrent_network(model) is not None:
+        step = trace(step_model(model), batch)
+        program = Program(*unroll(step.module, step.names, model.inputs[0].shape[1]))
+        _check_function(program.module, model, batch)
+        return program
     was_training, fast_path = model.network.training, torch.backends.mha.get_fastpath_enabled()
     model.network.eval()
     torch.backends.mha.set_fastpath_enabled(
@@ -84,7 +94,10 @@ def trace(model: Model, batch: int = 1) -> Program:
     _drop_unused_tensors(module)
     module.recompile()
     _check_function(module, model, batch)
-    return Program(module, _names(module))
+    names = _names(module)
+    if isinstance(model.network, Recurrent):
+        share_state_names(module, names)
+    return Program(module, names)
 
 
 def _own_parameters(module: fx.GraphModule) -> None:

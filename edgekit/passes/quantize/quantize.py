@@ -15,6 +15,8 @@ from edgekit.passes.quantize.calibrate import calibrate, calibration_samples
 from edgekit.passes.quantize.guard import guard
 from edgekit.passes.quantize.mixed import choose_numbers
 from edgekit.passes.quantize.ranges import decide_edges
+from edgekit.passes.quantize.recurrent import keep_accumulators
+from edgekit.passes.quantize.saturation import saturate
 from edgekit.passes.quantize.task import Improve, Task
 from edgekit.passes.quantize.weight_only import needs_samples, stored_table
 from edgekit.passes.quantize.weights import nearest_codes
@@ -31,7 +33,7 @@ def first_table(program: Program, seen: Seen, options: QuantizeOptions) -> Quant
     """
     if not options.activations.startswith("int"):
         return stored_table(program, seen, options)
-    edges = decide_edges(seen, options)
+    edges = saturate(program, decide_edges(seen, options))
     means = {name: mean.mean for name, mean in seen.means.items()} if options.bias_correction != "none" else {}
     return QuantisationTable(edges, nearest_codes(program, edges, options), means, activations=options.activations)
 
@@ -53,7 +55,7 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
     samples = calibration_samples(model, options, context)
     seen = calibrate(model, samples, context) if needs_samples(options) else Seen()
     program = trace(model)
-    table = first_table(program, seen, options)
+    table = keep_accumulators(model, first_table(program, seen, options))
     task = Task(model, samples, options, context)
     if options.budget is not None:
         table = choose_numbers(task, table)
