@@ -8,6 +8,7 @@ from pathlib import Path
 
 import edgekit
 from edgekit.pipeline.artifacts import Evaluated, Exported, NetworkMetric, evaluate_artifact, float_metric
+from edgekit.pipeline.findings import find_faults
 from edgekit.pipeline.keys import path_digest
 from edgekit.pipeline.measure import Measured
 from edgekit.pipeline.parity import expected_codes
@@ -96,6 +97,7 @@ def draft_bundle(
         gates=gates,
         steps=stages.rows,
         skipped=(*stages.skipped, *_not_in_integers(shipped), *measured.skipped),
+        findings=find_faults(stages, workshop),
         log=log,
     )
 

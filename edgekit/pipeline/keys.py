@@ -158,6 +158,12 @@ def float_metric_key(network: str, around: Surroundings) -> Keyed:
     return keyed({"pass": "evaluate", "network": network, "data": around.data, "metric": around.metric, **code.parts()})
 
 
+def findings_key(used: tuple[int, ...] | None, around: Surroundings) -> Keyed:
+    """Key of what the lint finds; `used` are the calibration samples that it looks at."""
+    code = follow_modules(["edgekit.data.lint"])
+    return keyed({"pass": "lint", "used": used, "data": around.data, **code.parts()})
+
+
 def export_key(variant: Variant, source: str, options: Export, around: Surroundings) -> Keyed:
     """Key of an artifact with its parity samples."""
     code = follow_modules([f"edgekit.formats.{variant.format}.export", "edgekit.pipeline.parity"])

@@ -22,6 +22,7 @@ from edgekit.report.html import render_html
 from edgekit.schema.manifest import (
     ArtifactRow,
     Environment,
+    Finding,
     GateRow,
     Manifest,
     ManifestInput,
@@ -80,6 +81,7 @@ class BundleDraft:
     gates: tuple[GateRow, ...] = ()
     steps: tuple[StepRow, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    findings: tuple[Finding, ...] = ()
     log: Path | None = None
 
 
@@ -240,6 +242,7 @@ def _manifest(draft: BundleDraft, created_at: str | None, files: dict[str, str])
         gates=draft.gates,
         steps=steps,
         skipped=skipped,
+        findings=draft.findings,
         files=files,
         verdict=draft.verdict,
     )

@@ -42,12 +42,14 @@ def print_summary(
     console.print()
     console.print(title, Text(f"edgekit {manifest.edgekit_version}", style="dim"))
     rows = manifest.steps if steps is None else steps
+    found = [(f"Look at the data: {len(manifest.findings)}", _findings(manifest))] if manifest.findings else []
     for heading, block in (
         ("Steps", _steps(manifest, rows)),
         ("Artifacts", _artifacts(manifest)),
         ("Latency", _latency(manifest)),
         ("Gates", _gates(manifest.gates)),
         (f"Skipped: {len(manifest.skipped)}", _skipped(manifest)),
+        *found,
     ):
         console.print()
         console.print(Text(heading, style="bold cyan"))
@@ -77,6 +79,8 @@ def _steps(manifest: Manifest, rows: Sequence[StepRow]) -> Table | Text:
         if row is first and row.before is not None:
             add_row(table, Text("as loaded", style="dim"), *_measures(row.before), "", "")
         name = Text.assemble((f"{row.model}: " if row.model != "model" else "", "dim"), row.name)
+        if row.calibration is not None and row.calibration.source == "synthetic":
+            name.append("\nranges from synthetic samples", style="yellow")
         cached = Text("cached", style="cyan") if row.cached else Text("")
         seconds = values.seconds(row.seconds)
         add_row(table, name, *_measures(row.after), seconds, cached)
@@ -205,6 +209,13 @@ def _skipped(manifest: Manifest) -> Table | Text:
     table = plain_table(("what", "l"), ("where", "l"), ("reason", "l"))
     for row in manifest.skipped:
         add_row(table, row.what, row.where, row.reason)
+    return table
+
+
+def _findings(manifest: Manifest) -> Table:
+    table = plain_table(("what", "l"), ("where", "l"), ("what to do", "l"))
+    for row in manifest.findings:
+        add_row(table, row.what, row.where, row.fix)
     return table
 
 

@@ -4,7 +4,8 @@ from html.parser import HTMLParser
 
 from edgekit.release.bundle import read_manifest, write_bundle
 from edgekit.report.html import render_html
-from edgekit.schema.manifest import Manifest
+from edgekit.schema.calibration import CalibrationRow
+from edgekit.schema.manifest import Finding, Manifest
 
 
 class Page(HTMLParser):
@@ -84,3 +85,17 @@ def test_a_bundle_of_little_content_still_has_a_page(tmp_path, draft_of):
     text = render_html(manifest_of(tmp_path, draft))
     assert "Not measured." in text
     assert "Neither the recipe nor the target sets one." in text
+
+
+def test_findings_and_synthetic_ranges_are_on_the_page(tmp_path, draft_of):
+    draft = draft_of()
+    plain = render_html(manifest_of(tmp_path, draft))
+    assert "Look at the data" not in plain
+    assert "synthetic samples" not in plain
+    row = CalibrationRow(source="synthetic", count=64, digest="d", seed=0)
+    steps = tuple(step.model_copy(update={"calibration": row}) for step in draft.steps)
+    found = Finding(what="2 copies", where="own-data, calibration", fix="leave them out")
+    page = Page(render_html(manifest_of(tmp_path, replace(draft, steps=steps, findings=(found,)))))
+    assert page.open == []
+    assert "2 copies own-data, calibration leave them out" in page.rows
+    assert "quantize ranges from synthetic samples 120 k 20.3 M 121.2 97.12 % 12.3" in page.rows

@@ -8,7 +8,8 @@ from rich.console import Console
 from edgekit.release.bundle import read_manifest, write_bundle
 from edgekit.report.tables import _narrowed
 from edgekit.report.terminal import print_summary
-from edgekit.schema.manifest import GateRow
+from edgekit.schema.calibration import CalibrationRow
+from edgekit.schema.manifest import Finding, GateRow
 
 
 @pytest.fixture
@@ -110,3 +111,19 @@ def test_columns_are_narrowed_widest_first_and_never_below_their_longest_word():
     assert _narrowed([10, 30, 5], [4, 8, 5], 40) == [10, 25, 5]
     assert _narrowed([10, 12, 5], [9, 4, 5], 20) == [9, 6, 5]
     assert _narrowed([10, 30, 5], [10, 8, 5], 20) is None
+
+
+def test_findings_are_shown_where_there_are_any(summary_of, draft_of):
+    assert "Look at the data" not in summary_of(draft_of())
+    found = Finding(what="2 copies", where="own-data, calibration", fix="leave them out")
+    text = summary_of(draft_of(findings=(found,)))
+    assert "Look at the data: 1" in text
+    assert line_with(text, "2 copies") == "2 copies own-data, calibration leave them out"
+
+
+def test_ranges_from_synthetic_samples_are_labelled(summary_of, draft_of):
+    draft = draft_of()
+    row = CalibrationRow(source="synthetic", count=64, digest="d", seed=0)
+    steps = [step.model_copy(update={"calibration": row if step.name == "quantize" else None}) for step in draft.steps]
+    assert "synthetic" not in summary_of(draft)
+    assert summary_of(replace(draft, steps=tuple(steps))).count("ranges from synthetic samples") == 1
