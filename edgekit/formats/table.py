@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.errors import FormatError
 from edgekit.formats.artifact import Artifact
 from edgekit.nets.model import Model
+from edgekit.nets.recurrent import feedback
 from edgekit.schema.recipe import Export
 from edgekit.schema.tensors import Preprocess
 
@@ -70,4 +71,5 @@ def export(
     """
     if name not in formats:
         raise FormatError(f"no format is called {name!r}", "export.formats", f"formats: {', '.join(sorted(formats))}")
-    return formats[name].load()(model, convention, folder, stem, options, preprocess)
+    artifact = formats[name].load()(model, convention, folder, stem, options, preprocess)
+    return replace(artifact, row=artifact.row.model_copy(update={"feedback": feedback(model)}))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from edgekit.errors import ModelError
@@ -96,11 +95,9 @@ def step_model(model: Model) -> Model:
     )
 
 
-def feedback(network: Recurrent) -> dict[str, str]:
-    """Output -> input of a step model: what one step gives and the next one takes."""
+def feedback(model: Model) -> dict[str, str]:
+    """Output -> input of a step model: what one step gives and the next one takes. Empty for every other model."""
+    network = model.network
+    if not isinstance(network, Recurrent) or len(model.inputs) == 1:
+        return {}
     return {f"next_{state.name}": state.name for state in network.states}
-
-
-def initial_states(network: Recurrent, batch: int) -> tuple[Tensor, ...]:
-    """Zeros (batch, size) of every state."""
-    return tuple(torch.zeros(batch, state.size) for state in network.states)

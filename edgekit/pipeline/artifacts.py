@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from edgekit.formats.table import FORMATS, Format, export
 from edgekit.nets.model import Model
+from edgekit.nets.recurrent import step_model
 from edgekit.nets.saved import model_digest
 from edgekit.pipeline.evaluate import InferFunction, network_metric, run_artifact
 from edgekit.pipeline.keys import float_metric_key
@@ -24,6 +25,7 @@ from edgekit.profiling.jobs import infer
 from edgekit.schema.base import Record
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import ArtifactMetric, ArtifactRow, ParityRow
+from edgekit.schema.recipe import Export
 
 # Where artifacts are evaluated: the machine that builds. Never a claim about speed.
 HERE = Device(name="local", target="")
@@ -113,7 +115,7 @@ def export_artifact(
         FormatError: the network cannot be expressed in the format.
         MissingExtraError: the library that writes it is not installed.
     """
-    key, variant = planned.export, planned.variant
+    key, variant, options = planned.export, planned.variant, workshop.plan.recipe.recipe.export
     folder = workshop.store.find(key.key)
     if folder is None:
         with workshop.reporter.task(f"exporting {variant.title}"):
@@ -121,12 +123,12 @@ def export_artifact(
             def write(into: Path) -> None:
                 (into / _FILES).mkdir()
                 artifact = export(
-                    _as(stage.model, variant.precision),
+                    _as(stage.model, variant.precision, options),
                     variant.format,
                     variant.convention,
                     into / _FILES,
                     variant.stem,
-                    workshop.plan.recipe.recipe.export,
+                    options,
                     workshop.data.calibration.preprocess,
                     formats,
                 )
@@ -177,6 +179,11 @@ def evaluate_artifact(exported: Exported, workshop: Workshop, infer: InferFuncti
     return Evaluated(metric, run.parity, load_file(folder / _OUTPUTS))
 
 
-def _as(model: Model, precision: str) -> Model:
-    """The model with its quantisation table, or the same network without one."""
-    return model if precision == "int8" else replace(model, table=None)
+def _as(model: Model, precision: str, options: Export) -> Model:
+    """The model with its quantisation table, or the same network without one; one step of it where that is asked for.
+
+    Raises:
+        ModelError: a step is asked for, and the network has none.
+    """
+    model = model if precision == "int8" else replace(model, table=None)
+    return step_model(model) if options.recurrent == "step" else model

@@ -110,9 +110,9 @@ def run_artifact(
         ModelError: the artifact has several inputs.
         DeviceError: the runtime failed.
     """
-    _check_single_input(len(row.inputs), row.path)
+    _check_single_input(len(row.sample_inputs), row.path)
     samples = torch.cat([expected.inputs, test.inputs]).numpy()
-    name = row.inputs[0].network_name
+    (name,) = row.sample_inputs
     given = infer(device, path, row, runtime, {name: samples}, {name: input_layout})
     count = len(expected.inputs)
     return ArtifactRun(

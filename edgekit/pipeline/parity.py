@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -51,13 +51,15 @@ def first_output(result: object) -> torch.Tensor:
 def expect(artifact: Artifact, inputs: torch.Tensor, edges: Mapping[str, str]) -> Expected:
     """What the artifact's PyTorch program gives for `inputs` (N, ...), in batches of the artifact's own size.
 
+    Inputs are sequences (N, T, ...) for one step of a recurrent network, which runs over them from states of zeros.
+
     Args:
         edges: of `output_edges`.
     """
     batch = artifact.row.inputs[0].shape[0]
     filled = torch.cat([inputs, inputs[-1:].expand(-len(inputs) % batch, *inputs.shape[1:])])
     with torch.no_grad():
-        parts = [artifact.program(part) for part in torch.split(filled, batch)]
+        parts = [_answers(artifact, part) for part in torch.split(filled, batch)]
     outputs = {
         tensor.network_name: torch.cat([part[i] for part in parts])[: len(inputs)].float().contiguous()
         for i, tensor in enumerate(artifact.row.outputs)
@@ -66,6 +68,22 @@ def expect(artifact: Artifact, inputs: torch.Tensor, edges: Mapping[str, str]) -
     scales = {name: grids[edge] for name, edge in edges.items() if edge in grids}
     scales |= {tensor.network_name: tensor.scale for tensor in artifact.row.outputs if tensor.scale is not None}
     return Expected(inputs.contiguous().clone(), outputs, scales)
+
+
+def _answers(artifact: Artifact, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Outputs of the artifact's program; after the last step where it is one step of a recurrent network."""
+    row = artifact.row
+    if not row.feedback:
+        return cast(tuple[torch.Tensor, ...], artifact.program(batch))
+    place = {tensor.network_name: index for index, tensor in enumerate(row.outputs)}
+    source = {taken: place[made] for made, taken in row.feedback.items()}
+    taken = [tensor for tensor in row.inputs if tensor.network_name in source]
+    states = [torch.zeros(tensor.shape) for tensor in taken]
+    made: tuple[torch.Tensor, ...] = ()
+    for step in range(batch.shape[1]):
+        made = artifact.program(batch[:, step], *states)
+        states = [made[source[tensor.network_name]] for tensor in taken]
+    return made
 
 
 def expected_codes(row: ArtifactRow, expected: Expected) -> dict[str, NDArray[np.integer[Any]]]:

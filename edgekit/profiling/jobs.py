@@ -60,7 +60,8 @@ def infer(
         path: the artifact's file; its digest must be the one in `row`.
         row: what the manifest says of it.
         runtime: name of the runtime.
-        inputs: (N, ...) by the network's names, as the network takes them.
+        inputs: (N, ...) by the network's names, as the network takes them: sequences for one step of a recurrent
+            network, which is run over them; its states are no inputs here.
         input_layouts: layout of each, by the same names.
         threads: of the runtime.
 
@@ -68,7 +69,7 @@ def infer(
         DataError: an input of the artifact is not among `inputs`.
         DeviceError: the device or the runtime failed.
     """
-    names = [tensor.network_name for tensor in row.inputs]
+    names = row.sample_inputs
     missing = [name for name in names if name not in inputs or name not in input_layouts]
     if missing:
         raise DataError(
@@ -87,13 +88,17 @@ def infer(
             "artifact": {"path": path.name, "sha256": row.sha256},
             "feeds": "feeds.npz",
             "inputs": [
-                {"tensor": tensor.model_dump(), "network_layout": input_layouts[tensor.network_name]}
+                {
+                    "tensor": tensor.model_dump(),
+                    "network_layout": input_layouts.get(tensor.network_name, tensor.layout),
+                }
                 for tensor in row.inputs
             ],
             "outputs": [
                 {"tensor": tensor.model_dump(), "network_layout": tensor.layout.replace("NHWC", "NCHW")}
                 for tensor in row.outputs
             ],
+            "feedback": row.feedback,
             "results": "results.npz",
         }
         result = run_agent(

@@ -99,6 +99,15 @@ class ArtifactRow(Record):
     in_float: tuple[InFloat, ...] = ()
     conformance: tuple[ConformanceRow, ...] = ()
     engine: Literal["deferred"] | None = Field(None, description="tensorrt only")
+    feedback: dict[str, str] = Field(
+        default_factory=dict,
+        description="one step of a recurrent network: output -> input that it goes into at the next step, as it is",
+    )
+
+    @property
+    def sample_inputs(self) -> list[str]:
+        """Network names of the inputs that samples are given to: all but the states of a recurrent network."""
+        return [t.network_name for t in self.inputs if t.network_name not in self.feedback.values()]
 
 
 class ArtifactMetric(Record):

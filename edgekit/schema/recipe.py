@@ -67,6 +67,10 @@ class Export(Record):
 
     formats: tuple[FormatName, ...] | None = Field(None, description="none: every format of the target")
     batch: int = Field(1, ge=1)
+    recurrent: Literal["unrolled", "step"] = Field(
+        "unrolled",
+        description="a recurrent network as one graph of all its steps, or as one step with states in and out",
+    )
     opset: int = Field(18, ge=18, le=20, description="ONNX operator set")
 
 

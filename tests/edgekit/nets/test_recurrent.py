@@ -19,7 +19,8 @@ def test_a_step_takes_and_gives_every_state():
         ("next_h", (1, 5)),
         ("next_c", (1, 5)),
     ]
-    assert feedback(model.network) == {"next_h": "h", "next_c": "c"}
+    assert feedback(step) == {"next_h": "h", "next_c": "c"}
+    assert feedback(model) == {}
     assert step.network is model.network
     (x,) = model.example(2)
     states = torch.zeros(2, 5), torch.zeros(2, 5)

@@ -118,3 +118,52 @@ def convolution(tmp_path_factory: pytest.TempPathFactory) -> Case:
         (tensor("output_0", "map", (2, 4, 8, 8), layout="NCHW"),),
     )
     return Case(path, row, np.zeros(0, np.float32), module)
+
+
+@pytest.fixture(scope="session")
+def adder(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """A recurrent step as ONNX, batch 2: next sum = sum + x W, in codes; twice that; the number of steps.
+
+    The sum is int8 with scale 0.5 and zero point -3, the number of steps float.
+    """
+    weight = np.array([[1.0, -0.5, 2.0], [0.5, 1.5, -1.0]], np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["sum", "s", "z"], ["before"]),
+            helper.make_node("MatMul", ["x", "w"], ["new"]),
+            helper.make_node("Add", ["before", "new"], ["after"]),
+            helper.make_node("QuantizeLinear", ["after", "s", "z"], ["sum_out"]),
+            helper.make_node("Add", ["after", "after"], ["twice"]),
+            helper.make_node("Add", ["steps", "one"], ["steps_out"]),
+        ],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 2]),
+            helper.make_tensor_value_info("sum", TensorProto.INT8, [2, 3]),
+            helper.make_tensor_value_info("steps", TensorProto.FLOAT, [2, 1]),
+        ],
+        [
+            helper.make_tensor_value_info("twice", TensorProto.FLOAT, [2, 3]),
+            helper.make_tensor_value_info("sum_out", TensorProto.INT8, [2, 3]),
+            helper.make_tensor_value_info("steps_out", TensorProto.FLOAT, [2, 1]),
+        ],
+        [
+            numpy_helper.from_array(weight, "w"),
+            numpy_helper.from_array(np.float32(0.5), "s"),
+            numpy_helper.from_array(np.int8(-3), "z"),
+            numpy_helper.from_array(np.ones((1, 1), np.float32), "one"),
+        ],
+    )
+    path = tmp_path_factory.mktemp("onnx") / "adder.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    grid = {"dtype": "int8", "scale": 0.5, "zero_point": -3}
+    row = artifact_row(
+        path,
+        (tensor("x", "frames", (2, 2)), tensor("sum", "h", (2, 3), **grid), tensor("steps", "n", (2, 1))),
+        (
+            tensor("twice", "output", (2, 3)),
+            tensor("sum_out", "next_h", (2, 3), **grid),
+            tensor("steps_out", "next_n", (2, 1)),
+        ),
+    )
+    return Case(path, row.model_copy(update={"feedback": {"next_h": "h", "next_n": "n"}}), weight)

@@ -45,6 +45,33 @@ def test_a_tflite_convolution_equals_pytorchs(local, convolution):
     assert found.runtime_version == version("ai-edge-litert")
 
 
+def test_one_step_runs_over_sequences_and_its_states_go_back_as_they_are(local, adder):
+    # multiples of 0.5 small enough that no code is rounded or cut off; 2 + 1 sequences
+    frames = np.random.default_rng(4).integers(-2, 3, (3, 5, 2)).astype(np.float32)
+    found = infer(local, adder.path, adder.row, "onnxruntime", {"frames": frames}, {"frames": "NTC"})
+    sums = (frames @ adder.weight).sum(1)
+    np.testing.assert_array_equal(found.outputs["output"], 2 * sums)
+    np.testing.assert_array_equal(found.codes["next_h"], sums / 0.5 - 3)
+    np.testing.assert_array_equal(found.outputs["next_n"], np.full((3, 1), 5))
+    again = infer(local, adder.path, adder.row, "onnxruntime", {"frames": frames[2:]}, {"frames": "NTC"})
+    np.testing.assert_array_equal(again.outputs["output"], 2 * sums[2:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "samples", "layout", "what"),
+    [
+        ({"scale": 0.25}, (2, 5, 2), "NTC", "cannot become input"),
+        ({}, (2, 2), "NC", "inputs of layouts NC"),
+    ],
+)
+def test_what_cannot_be_fed_back_is_refused(local, adder, changes, samples, layout, what):
+    outputs = tuple(t.model_copy(update=changes if t.network_name == "next_h" else {}) for t in adder.row.outputs)
+    row = adder.row.model_copy(update={"outputs": outputs})
+    with pytest.raises(DeviceError) as caught:
+        infer(local, adder.path, row, "onnxruntime", {"frames": np.zeros(samples, np.float32)}, {"frames": layout})
+    assert what in caught.value.what
+
+
 def test_a_missing_input_is_named(local, product):
     with pytest.raises(DataError) as caught:
         infer(local, product.path, product.row, "onnxruntime", {}, {})
