@@ -11,6 +11,7 @@ from torch.ao.quantization.fx import _decomposed  # noqa: F401  registers torch.
 from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import Convention
 from edgekit.formats.conventions.placement import Grid, Placement, pad_of, place, weighted_nodes
+from edgekit.formats.conventions.weight_only import decode_weights
 from edgekit.nets.graph import is_weight, set_tensor, tensor_of
 from edgekit.nets.model import Model
 from edgekit.nets.operators import activations
@@ -52,6 +53,9 @@ def lower(model: Model, convention: Convention, batch: int = 1) -> Lowered:
             "the model has no quantisation table", "steps", "add a quantize step before exporting integers"
         )
     program = trace(model, batch)
+    if not model.table.integer:
+        floats = (None,) * len(model.inputs), (None,) * len(model.outputs)
+        return Lowered(program.module, decode_weights(program, model.table), (), *floats)
     placement = place(program, model.table, convention)
     rows = [*_quantise_weights(program, model.table, placement, convention)]
     rows = [*_insert_pairs(program, placement, convention), *rows]

@@ -47,6 +47,10 @@ def export_onnx(
     """
     import onnxruntime
 
+    if model.table is not None and not model.table.integer:
+        from edgekit.formats.onnx.weight_only import export_weight_only  # which calls `to_onnx` of this file
+
+        return export_weight_only(model, convention, folder, stem, options, preprocess, format_name)
     lowered: Lowered | None = None
     if model.table is None:
         module = trace(model, options.batch).module
