@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from edgekit.errors import PassError
 from edgekit.nets.blocks import RepVGGBlock
@@ -22,13 +21,11 @@ from edgekit.nets.model import Model
 from edgekit.numerics.fold import NormStats, fold_batch_norm
 from edgekit.numerics.merge import Branch, merge_repvgg
 from edgekit.passes.context import Context
+from edgekit.passes.equality import EXACT_RATIO, check_network, refuse_difference, relative_error
 from edgekit.passes.norm_pairs import NormPair, find_norm_pairs
 from edgekit.schema.passes import ReparamOptions
 
 logger = logging.getLogger(__name__)
-
-_EXACT = 1e-9  # relative; what is the same map differs in float64 by rounding alone
-_CALIBRATION_SAMPLES = 32
 
 
 @dataclass(frozen=True)
@@ -64,14 +61,14 @@ def reparam(model: Model, options: ReparamOptions, context: Context) -> Model:
     exact_merged, _ = _apply(exact, (_merge_block(exact, name) for name in blocks))
     exact_folded, _ = _apply(exact_merged, (_fold_pair(exact_merged, pair) for pair in found.pairs))
 
-    for old, new, tolerance in ((model.network, merged, options.tolerance), (exact, exact_merged, _EXACT)):
+    for old, new, tolerance in ((model.network, merged, options.tolerance), (exact, exact_merged, EXACT_RATIO)):
         for name in blocks:
             _check_layer(name, old.get_submodule(name), new.get_submodule(name), tolerance)
-    for old, new, tolerance in ((merged, folded, options.tolerance), (exact_merged, exact_folded, _EXACT)):
+    for old, new, tolerance in ((merged, folded, options.tolerance), (exact_merged, exact_folded, EXACT_RATIO)):
         for pair in found.pairs:
             before = nn.Sequential(old.get_submodule(pair.layer), old.get_submodule(pair.norm)).eval()
             _check_layer(f"{pair.layer} and {pair.norm}", before, new.get_submodule(pair.layer), tolerance)
-    error = _check_network(model, folded, exact, exact_folded, context, options.tolerance)
+    error = check_network(model, folded, exact, exact_folded, context, "reparam", options.tolerance)
     logger.info(
         "reparam: %d blocks merged, %d norms folded, largest relative difference %.1e",
         len(blocks),
@@ -204,44 +201,5 @@ def _check_layer(name: str, old: nn.Module, new: nn.Module, tolerance: float) ->
         shape = (*shape[:2], *map(max, shape[2:], spans))
     x = torch.randn(shape, generator=generator, dtype=first.weight.dtype)
     with torch.no_grad():
-        error = _relative_error(old(x), new(x))
-    _refuse_difference(error, f"layer {name}", first.weight.dtype, tolerance)
-
-
-def _check_network(
-    model: Model, new: nn.Module, exact: nn.Module, exact_new: nn.Module, context: Context, tolerance: float
-) -> float:
-    """The largest relative difference seen in float32."""
-    feeds = [("random inputs", model.example(batch=4))]
-    if len(model.inputs) == 1:
-        feeds.append(("calibration samples", (context.splits.calibration.head(_CALIBRATION_SAMPLES).inputs,)))
-    worst = 0.0
-    for label, inputs in feeds:
-        where = f"the whole network on {label}"
-        with torch.no_grad():
-            error = _relative_error(model.network(*inputs), new(*inputs))
-            doubled = tuple(tensor.double() for tensor in inputs)
-            exact_error = _relative_error(exact(*doubled), exact_new(*doubled))
-        _refuse_difference(error, where, torch.float32, tolerance)
-        _refuse_difference(exact_error, where, torch.float64, _EXACT)
-        worst = max(worst, error)
-    return worst
-
-
-def _relative_error(old: object, new: object) -> float:
-    """Largest difference over all outputs, each relative to its own largest value; infinite where one is not finite."""
-    worst = 0.0
-    for before, after in zip(pytree.tree_leaves(old), pytree.tree_leaves(new), strict=True):
-        largest = before.abs().max().clamp_min(torch.finfo(before.dtype).tiny)
-        error = ((after - before).abs().max() / largest).item()
-        worst = max(worst, error if error == error else float("inf"))
-    return worst
-
-
-def _refuse_difference(error: float, where: str, dtype: torch.dtype, tolerance: float) -> None:
-    if not error <= tolerance:
-        raise PassError(
-            what=f"merging changed the output by {error:.2e} of its largest value in {dtype}; allowed {tolerance:.0e}",
-            where=f"step reparam, {where}",
-            fix="raise tolerance if the difference is float32 rounding of huge weights; else report the layer",
-        )
+        error = relative_error(old(x), new(x))
+    refuse_difference(error, "reparam", f"layer {name}", first.weight.dtype, tolerance)
