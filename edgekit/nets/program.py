@@ -65,6 +65,24 @@ def trace(model: Model, batch: int = 1) -> Program:
         program = Program(*unroll(step.module, step.names, model.inputs[0].shape[1]))
         _check_function(program.module, model, batch)
         return program
+    module = trace_as_written(model, batch).module
+    canonicalise(module)
+    module.graph.eliminate_dead_code()
+    _drop_unused_tensors(module)
+    module.recompile()
+    _check_function(module, model, batch)
+    names = _names(module)
+    if isinstance(model.network, Recurrent):
+        share_state_names(module, names)
+    return Program(module, names)
+
+
+def trace_as_written(model: Model, batch: int = 1) -> Program:
+    """The program of `model` before any rewrite: every stored tensor is the network's own, under its name there.
+
+    Raises:
+        ModelError: the network cannot be traced, and the reason of `torch.export` is passed on.
+    """
     was_training, fast_path = model.network.training, torch.backends.mha.get_fastpath_enabled()
     model.network.eval()
     torch.backends.mha.set_fastpath_enabled(
@@ -89,15 +107,7 @@ def trace(model: Model, batch: int = 1) -> Program:
         module.graph.set_codegen(fx.graph.CodeGen())  # returns a tuple: exporters know no dicts
     _own_parameters(module)
     _name_inputs(module, model)
-    canonicalise(module)
-    module.graph.eliminate_dead_code()
-    _drop_unused_tensors(module)
-    module.recompile()
-    _check_function(module, model, batch)
-    names = _names(module)
-    if isinstance(model.network, Recurrent):
-        share_state_names(module, names)
-    return Program(module, names)
+    return Program(module, _names(module))
 
 
 def _own_parameters(module: fx.GraphModule) -> None:
