@@ -135,7 +135,12 @@ class QuantizeOptions(Options):
     bias_correction: Literal["none", "analytic"] = Field(
         "analytic", description="biases take back what the rounding of weights shifts: by the means of the inputs"
     )
-    samples: int | None = Field(None, ge=1, description="calibration samples used; none: the whole split")
+    calibration: Literal["samples", "data-free"] = Field(
+        "samples", description="data-free: inputs are made from the batch norms' statistics, and no sample is read"
+    )
+    samples: int | None = Field(
+        None, ge=1, description="calibration samples used; none: the whole split, or 64 made ones"
+    )
     choose: Choose | None = Field(
         None,
         description="which calibration samples, of which `samples` are the first; none: as the calibration set says",
@@ -149,6 +154,12 @@ class QuantizeOptions(Options):
     budget: PrecisionBudget | None = Field(
         None, description="choose the number format of every layer's weights, at the least error under this budget"
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "QuantizeOptions":
+        if self.choose is not None and self.calibration == "data-free":
+            raise ValueError("calibration: data-free makes its samples, and chooses none")
+        return self
 
     @model_validator(mode="after")
     def _one_who_decides(self) -> "QuantizeOptions":

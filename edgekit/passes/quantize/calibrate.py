@@ -10,6 +10,7 @@ from edgekit.errors import PassError
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.passes.context import Context
+from edgekit.passes.quantize.data_free import SAMPLES, synthetic_samples
 from edgekit.passes.quantize.select import chosen
 from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.passes import QuantizeOptions
@@ -30,6 +31,12 @@ def calibration_samples(model: Model, options: QuantizeOptions, context: Context
             "step quantize",
             "wrap the network so that it takes one input",
         )
+    if options.calibration == "data-free":
+        samples = synthetic_samples(model, options.samples or SAMPLES, context)
+        context.record(
+            CalibrationRow(source="synthetic", count=len(samples), seed=context.seed, digest=_digest(samples))
+        )
+        return samples
     pool, choose = context.splits.calibration, options.choose or context.splits.choose
     if len(pool) == 0:
         raise PassError("the calibration split is empty", "step quantize", "give it samples: calib file, `calibration`")
