@@ -12,6 +12,7 @@ from edgekit.nets.program import trace
 from edgekit.passes.context import Context
 from edgekit.passes.quantize.data_free import SAMPLES, synthetic_samples
 from edgekit.passes.quantize.select import chosen
+from edgekit.passes.quantize.weight_only import needs_samples
 from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.passes import QuantizeOptions
 
@@ -31,26 +32,26 @@ def calibration_samples(model: Model, options: QuantizeOptions, context: Context
             "step quantize",
             "wrap the network so that it takes one input",
         )
+    samples, row = _picked(model, options, context)
+    if needs_samples(options) or options.rounding != "nearest":  # else nothing was decided on them
+        context.record(row)
+    return samples
+
+
+def _picked(model: Model, options: QuantizeOptions, context: Context) -> tuple[Samples, CalibrationRow]:
     if options.calibration == "data-free":
-        samples = synthetic_samples(model, options.samples or SAMPLES, context)
-        context.record(
-            CalibrationRow(source="synthetic", count=len(samples), seed=context.seed, digest=_digest(samples))
-        )
-        return samples
+        made = synthetic_samples(model, options.samples or SAMPLES, context)
+        return made, CalibrationRow(source="synthetic", count=len(made), seed=context.seed, digest=_digest(made))
     pool, choose = context.splits.calibration, options.choose or context.splits.choose
     if len(pool) == 0:
         raise PassError("the calibration split is empty", "step quantize", "give it samples: calib file, `calibration`")
     if choose is None:
-        samples = pool if options.samples is None else pool.head(options.samples)
-        context.record(CalibrationRow(source="samples", count=len(samples), digest=_digest(samples)))
-        return samples
+        first = pool if options.samples is None else pool.head(options.samples)
+        return first, CalibrationRow(source="samples", count=len(first), digest=_digest(first))
     indices = chosen(model, choose, pool, context)[: options.samples]
-    samples = pool.take(indices)
-    listed = tuple(indices.tolist())
-    context.record(
-        CalibrationRow(source="samples", count=len(samples), chosen=choose, indices=listed, digest=_digest(samples))
-    )
-    return samples
+    taken, listed = pool.take(indices), tuple(indices.tolist())
+    row = CalibrationRow(source="samples", count=len(taken), chosen=choose, indices=listed, digest=_digest(taken))
+    return taken, row
 
 
 def _digest(samples: Samples) -> str:

@@ -31,7 +31,7 @@ def chosen(model: Model, choose: Choose, pool: Samples, context: Context) -> NDA
         PassError: the method looks at features, and the network has no layer with weights.
     """
     looked = choose.method in _BY_FEATURES or choose.range_guard
-    features, magnitudes = _look(model, pool, context) if looked else (None, None)
+    features, magnitudes = look(model, pool, context) if looked else (None, None)
     indices = choose_indices(choose, features, pool.labels.numpy())
     if choose.range_guard:
         assert magnitudes is not None
@@ -39,7 +39,7 @@ def chosen(model: Model, choose: Choose, pool: Samples, context: Context) -> NDA
     return indices
 
 
-def _look(model: Model, pool: Samples, context: Context) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def look(model: Model, pool: Samples, context: Context) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Features (N, D) and largest magnitude (N, E) of every activation, for all samples of the pool."""
     viewer = _Viewer(trace(model, _BATCH))
     for start in range(0, len(pool), _BATCH):

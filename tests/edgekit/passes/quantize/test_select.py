@@ -134,3 +134,11 @@ def test_without_a_choice_the_row_names_no_indices() -> None:
 def test_too_many_are_refused() -> None:
     with pytest.raises(DataError):
         _quantised(QuantizeOptions(choose=Choose(count=COUNT + 1)))
+
+
+def test_nothing_is_recorded_where_nothing_is_decided_on_samples() -> None:
+    model, surroundings, _ = _tiny()
+    rows: list[object] = []
+    options = QuantizeOptions(weights="fp16", activations="float")
+    quantize(model, options, replace(surroundings, record=rows.append))
+    assert rows == []
