@@ -54,22 +54,28 @@ class _Run(Record):
 
 @dataclass(frozen=True)
 class Exported:
-    """An artifact on disk, with its parity samples."""
+    """An artifact on disk, with its parity samples.
+
+    Attributes:
+        file: what the artifact is called in `folder`, where it ships under another name; empty where it does not.
+    """
 
     planned: PlannedArtifact
     row: ArtifactRow
     folder: Path
+    file: str = ""
 
     @property
     def path(self) -> Path:
         """The artifact's own file."""
-        return self.folder / _FILES / self.row.path
+        return self.folder / _FILES / (self.file or self.row.path)
 
     @property
     def files(self) -> dict[str, Path]:
         """Everything that belongs to it, by path in the bundle: the artifact, and engine.json where there is one."""
         base = self.folder / _FILES
-        return {p.relative_to(base).as_posix(): p for p in sorted(base.rglob("*")) if p.is_file()}
+        found = {p.relative_to(base).as_posix(): p for p in sorted(base.rglob("*")) if p.is_file()}
+        return {self.row.path if name == self.file else name: path for name, path in found.items()}
 
     @property
     def expected(self) -> Expected:

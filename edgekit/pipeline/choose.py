@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from edgekit.errors import SchemaError
+from edgekit.schema.device import Device
 from edgekit.schema.recipe import Export, FormatName
 from edgekit.schema.target import Target
 
@@ -113,6 +115,14 @@ def choose_variants(
     return tuple(variants)
 
 
-def is_stand_in(device_target: str, stand_in_for: str | None, target: Target) -> bool:
-    """Whether a device only stands in for `target`: it is of another one, or says so itself."""
-    return stand_in_for is not None or device_target not in (target.name, *target.aliases)
+def stand_in_for(device: Device, target: Target) -> str | None:
+    """The target that a device only stands in for: it is of another one, says so itself, or cannot be of this one."""
+    other = device.stand_in_for is not None or device.target not in (target.name, *target.aliases)
+    foreign = device.transport == "local" and not _is_architecture(platform.machine(), target.architecture)
+    return target.name if other or foreign else None
+
+
+def _is_architecture(machine: str, architecture: str) -> bool:
+    """Whether this machine can be of a target, whatever devices.yaml says. Systems spell the names differently."""
+    spelled = {"amd64": "x86_64", "arm64": "aarch64"}
+    return spelled.get(machine.lower(), machine.lower()) == architecture

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import edgekit
+from edgekit.nets.model import Model
 from edgekit.pipeline.artifacts import Evaluated, Exported, NetworkMetric, evaluate_artifact, float_metric
 from edgekit.pipeline.findings import find_faults
 from edgekit.pipeline.keys import path_digest
@@ -21,6 +22,7 @@ from edgekit.release.parity import Expected, ParitySamples, Tolerance
 from edgekit.release.sbom import DataSet, Materials
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import Environment, GateRow, ManifestInput, Metrics, RecipeRow, Skipped, TargetRow
+from edgekit.schema.precision import KeptHigh
 
 _LIBRARIES = (
     "accelerate",
@@ -96,10 +98,16 @@ def draft_bundle(
         speed=measured.speed,
         gates=gates,
         steps=stages.rows,
+        kept_high=tuple(_kept_high(last)),
         skipped=(*stages.skipped, *_not_in_integers(shipped), *measured.skipped),
         findings=find_faults(stages, workshop),
         log=log,
     )
+
+
+def _kept_high(model: Model) -> Iterator[KeptHigh]:
+    for layer, kept in () if model.table is None else model.table.kept.items():
+        yield KeptHigh(layer=layer, number=kept.number, reason=kept.reason)
 
 
 def _not_in_integers(shipped: tuple[Exported, ...]) -> Iterator[Skipped]:

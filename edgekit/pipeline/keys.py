@@ -16,7 +16,7 @@ from edgekit.pipeline.choose import Variant
 from edgekit.pipeline.sources import follow_loader, follow_modules, module_of
 from edgekit.schema.base import Options
 from edgekit.schema.load import LoadedCalibration
-from edgekit.schema.passes import PruneOptions
+from edgekit.schema.passes import PruneOptions, QuantizeOptions
 from edgekit.schema.recipe import Export, ModelSource
 from edgekit.schema.target import Target
 from edgekit.store.digests import file_sha256, json_sha256
@@ -41,11 +41,16 @@ class Keyed:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What every key of one build shares: parts for the data and for the metric, and the target."""
+    """What every key of one build shares: parts for the data and for the metric, and the target.
+
+    Attributes:
+        device: name of the one that is measured on; None: nothing is measured.
+    """
 
     data: Parts
     metric: Parts
     target: Target
+    device: str | None = None
 
 
 def keyed(parts: Parts) -> Keyed:
@@ -113,11 +118,27 @@ def metric_parts(metric: str) -> dict[str, object]:
     return {"name": metric, **follow_modules([module_of(metric) if ":" in metric else "edgekit.data.metrics"]).parts()}
 
 
-def target_facts(options: Options, target: Target) -> dict[str, object]:
-    """What a pass reads from the target. Anything that is not listed here must not be read there."""
+def target_facts(options: Options, target: Target, device: str | None = None) -> dict[str, object]:
+    """What a pass reads from the target and measures on the device. What is not listed here must not be read there."""
     if isinstance(options, PruneOptions) and options.multiple_of is None:
         return {"channel_multiple": target.channel_multiple.value}
+    if isinstance(options, QuantizeOptions):
+        first = target.formats[0]
+        if options.mode == "auto":
+            return {"convention": first.convention}
+        if options.budget is not None and options.budget.name == "latency_ms":
+            return {"device": device, "format": first.model_dump(mode="json"), "threads": target.threads}
     return {}
+
+
+def _made_by(options: Options, target: Target) -> dict[str, object]:
+    """Sources of what the pipeline hands a pass besides data: how it lowers and exports, where the pass asks for it."""
+    modules = []
+    if isinstance(options, QuantizeOptions) and options.mode == "auto":
+        modules = ["edgekit.formats.conventions.lowering"]
+    if isinstance(options, QuantizeOptions) and options.budget is not None and options.budget.name == "latency_ms":
+        modules = [f"edgekit.formats.{target.formats[0].format}.export", "edgekit.profiling.jobs"]
+    return {"handed": follow_modules(modules).parts()} if modules else {}
 
 
 def pass_key(
@@ -143,7 +164,8 @@ def pass_key(
             "seed": seed,
             "input": source,
             "teacher": teacher,
-            "target": target_facts(options, around.target),
+            "target": target_facts(options, around.target, around.device),
+            **_made_by(options, around.target),
             "data": around.data,
             "metric": around.metric,
             "measured by": follow_modules(_MEASURED_BY).digest,
@@ -171,7 +193,7 @@ def export_key(variant: Variant, source: str, options: Export, around: Surroundi
         {
             "pass": f"export {variant.title}",
             "stem": variant.stem,
-            "options": options.model_dump(mode="json", exclude={"formats"}),
+            "options": options.model_dump(mode="json", exclude={"formats", "ship"}),
             "input": source,
             "data": around.data,
             **code.parts(),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekit.errors import DeviceError
 from edgekit.pipeline.artifacts import Exported
-from edgekit.pipeline.choose import is_stand_in
+from edgekit.pipeline.choose import stand_in_for
 from edgekit.pipeline.progress import Reporter
 from edgekit.profiling.compare import compare
 from edgekit.profiling.jobs import profile, profile_interleaved
@@ -20,7 +19,7 @@ from edgekit.schema.target import Target
 ProfileFunction = Callable[..., Profile]
 InterleavedFunction = Callable[..., Sequence[Profile]]
 
-_BEFORE = "the network before compression in float32"
+_BEFORE, SAME = "the network before compression in float32", "the same network in float32"
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,7 @@ def measure_on(
         macs_ratio: MACs left / MACs of the float reference.
         batch: that the artifacts were exported with.
     """
-    foreign = device.transport == "local" and not _is_architecture(platform.machine(), target.architecture)
-    stand_in_for = target.name if foreign or is_stand_in(device.target, device.stand_in_for, target) else None
+    instead_of = stand_in_for(device, target)
     settings = MeasureSettings(threads=target.threads, batch=batch)
     profiles: list[Profile] = []
     references: list[Profile] = []
@@ -73,18 +71,18 @@ def measure_on(
         if variant.format == "tensorrt":
             reason = "its engine is built on the board: engine.json holds the command"
             skipped.append(Skipped(what="latency", where=f"{one.row.path} on {device.name}", reason=reason))
-            failed = failed or stand_in_for is None
+            failed = failed or instead_of is None
             continue
-        runtime = variant.local_runtime if stand_in_for else variant.runtime
+        runtime = variant.local_runtime if instead_of else variant.runtime
         beside = _float_versions(one, exported)
         try:
             with reporter.task(f"measuring {one.row.path} on {device.name}"):
                 found: Sequence[Profile]
                 if beside:
                     everything = [(item.path, item.row, runtime) for item in (*beside.values(), one)]
-                    found = profile_interleaved(device, everything, settings, stand_in_for=stand_in_for)
+                    found = profile_interleaved(device, everything, settings, stand_in_for=instead_of)
                 else:
-                    found = [profile(device, one.path, one.row, runtime, settings, stand_in_for=stand_in_for)]
+                    found = [profile(device, one.path, one.row, runtime, settings, stand_in_for=instead_of)]
         except DeviceError as err:
             reason = f"{err.what}; {err.fix}"
             skipped.append(Skipped(what="latency", where=f"{one.row.path} on {device.name}", reason=reason))
@@ -96,12 +94,6 @@ def measure_on(
         speed += rows
         reporter.note(_told(one.row.path, found[-1], rows))
     return Measured(tuple(profiles), tuple(references), tuple(speed), tuple(skipped), failed)
-
-
-def _is_architecture(machine: str, architecture: str) -> bool:
-    """Whether this machine can be of a target, whatever devices.yaml says. Systems spell the names differently."""
-    spelled = {"amd64": "x86_64", "arm64": "aarch64"}
-    return spelled.get(machine.lower(), machine.lower()) == architecture
 
 
 def _float_versions(one: Exported, exported: Sequence[Exported]) -> dict[str, Exported]:
@@ -125,7 +117,7 @@ def _speed(one: Exported, beside: Mapping[str, Profile], profile: Profile, macs_
         if last is not None:
             rows.append(_row(f"{one.row.path} in float32", _BEFORE, beside["reference"], last, macs_ratio))
     if last is not None:
-        rows.append(_row(one.row.path, "the same network in float32", last, profile, 1.0 if rows else macs_ratio))
+        rows.append(_row(one.row.path, SAME, last, profile, 1.0 if rows else macs_ratio))
     return rows
 
 

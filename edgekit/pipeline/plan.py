@@ -103,7 +103,7 @@ def make_plan(
     calibration: LoadedCalibration | None,
     store: StepStore,
     *,
-    compare: bool = False,
+    device: str | None = None,
     allow_override: bool = False,
     explain: bool = False,
     table: Mapping[str, Pass[Any]] = PASSES,
@@ -112,7 +112,7 @@ def make_plan(
 
     Args:
         calibration: None where the recipe's data come from the user's own function.
-        compare: export float versions too, to compare the speed of integer artifacts with.
+        device: name of the one that is measured on: float versions are exported too, to compare speeds with.
         allow_override: let the recipe loosen a gate of the target.
         explain: say of each step that is not stored why not.
 
@@ -122,9 +122,11 @@ def make_plan(
         SchemaError: options, formats or gates that cannot be.
     """
     written, where = recipe.recipe, recipe.path.name
-    check_order(written, calibration, where, table)
+    check_order(written, calibration, where, table, device=device)
     gates = merge_gates(target.target.gates, written.gates, allow_override=allow_override)
-    around = Surroundings(keys.data_parts(written.data, calibration), keys.metric_parts(written.metric), target.target)
+    around = Surroundings(
+        keys.data_parts(written.data, calibration), keys.metric_parts(written.metric), target.target, device
+    )
     drafts = _Drafts(store, explain, around, gates, written.seed, where, table)
     teacher: tuple[PlannedStep, ...] = ()
     wants_teacher = any(step.name in _LEARNS_FROM_TEACHER for step in written.steps)
@@ -137,7 +139,7 @@ def make_plan(
     reference = _reference(written.steps)
     restructured = any(step.name not in _QUANTISES for step in written.steps[reference:])
     variants = choose_variants(
-        target.target, written.export, quantised=quantised, compare=compare, restructured=restructured
+        target.target, written.export, quantised=quantised, compare=device is not None, restructured=restructured
     )
     sources = {"last": steps[-1].key.key, "reference": steps[reference].key.key}
     artifacts = tuple(drafts.artifact(variant, recipe, sources[variant.of]) for variant in variants)
@@ -145,13 +147,18 @@ def make_plan(
 
 
 def check_order(
-    recipe: Recipe, calibration: LoadedCalibration | None, where: str, table: Mapping[str, Pass[Any]] = PASSES
+    recipe: Recipe,
+    calibration: LoadedCalibration | None,
+    where: str,
+    table: Mapping[str, Pass[Any]] = PASSES,
+    *,
+    device: str | None = None,
 ) -> None:
     """Refuse what could only fail after hours: steps in an impossible order, or without what they need.
 
     Raises:
         PassError: see the messages.
-        DataError: a step learns from samples, and there is no train split.
+        DataError: a step learns from samples, and there is no train split; or judges by the selection split.
     """
     lines = [("steps", recipe.steps)] + ([("teacher.steps", recipe.teacher.steps)] if recipe.teacher else [])
     for prefix, steps in lines:
@@ -169,6 +176,7 @@ def check_order(
                 quantised_at = i
                 if prefix != "steps":
                     raise PassError("a teacher is not exported, so it is not quantised", at, "remove the step")
+                _check_judged(step, calibration, at, device)
             if step.name in _LEARNS_FROM_SAMPLES and calibration is not None and calibration.calibration.train is None:
                 raise DataError(
                     f"{step.name!r} needs training samples, and {calibration.calibration.name!r} has no train split",
@@ -181,6 +189,23 @@ def check_order(
                     at,
                     "add a teacher to the recipe, or a checkpoint to its model",
                 )
+
+
+def _check_judged(step: Step, calibration: LoadedCalibration | None, at: str, device: str | None) -> None:
+    """What a step measures to decide by must be there. Wrong options are for their own check to refuse."""
+    budget = step.options.get("budget")
+    if step.options.get("mode") == "auto" and calibration is not None and calibration.calibration.selection is None:
+        raise DataError(
+            f"mode auto judges by the selection split, and {calibration.calibration.name!r} has none",
+            at,
+            "name a calibration set with `selection:`, or set mode: fixed",
+        )
+    if isinstance(budget, dict) and budget.get("latency_ms") is not None and device is None:
+        raise PassError(
+            "a budget of latency_ms is measured, and no device is named",
+            at,
+            "build with --device NAME, without --no-measure; or set a budget of size_bytes or bit_operations_ratio",
+        )
 
 
 def _parity_codes(gates: Gates) -> int:
@@ -226,12 +251,10 @@ class _Drafts:
 
     def artifact(self, variant: Variant, recipe: LoadedRecipe, source: str) -> PlannedArtifact:
         export = keys.export_key(variant, source, recipe.recipe.export, self.around)
-        run = (
-            keys.artifact_run_key(variant, export.key, _parity_codes(self.gates), self.around)
-            if variant.ships
-            else None
-        )
-        needed = [key for key in (export, run) if key is not None]
+        run = None
+        if variant.of == "last":  # a float version of it may ship in the end
+            run = keys.artifact_run_key(variant, export.key, _parity_codes(self.gates), self.around)
+        needed = [key for key in (export, run if variant.ships else None) if key is not None]
         cached = all(self.store.find(key.key) is not None for key in needed)
         why = tuple(line for key in needed for line in self._why(key)) if not cached else ()
         return PlannedArtifact(variant, export, run, cached, why)

@@ -80,7 +80,7 @@ def plan_build(request: BuildRequest, store: StepStore, *, explain: bool = False
         load_target(request.target, request.allow_override),
         None if ":" in recipe.recipe.data else load_calibration(recipe.recipe.data),
         store,
-        compare=request.measure and request.device is not None,
+        device=request.device if request.measure else None,
         allow_override=request.allow_override,
         explain=explain,
     )

@@ -25,11 +25,13 @@ from edgekit.nets.saved import load_model, save_model, state_bytes
 from edgekit.passes.context import Context
 from edgekit.passes.table import PASSES, Pass, run_pass
 from edgekit.pipeline.evaluate import check_samples, network_metric
+from edgekit.pipeline.latency import measure_model
 from edgekit.pipeline.parity import output_edges
 from edgekit.pipeline.plan import Plan, PlannedStep
 from edgekit.pipeline.progress import Reporter
 from edgekit.schema.base import Record
 from edgekit.schema.calibration import CalibrationRow
+from edgekit.schema.device import Device
 from edgekit.schema.manifest import Measure, Skipped, StepRow
 from edgekit.schema.precision import GuardRow, MixedRow
 from edgekit.schema.profile import Profile
@@ -67,6 +69,7 @@ class Workshop:
 
     Attributes:
         load_data: data sets are read once, and not at all when every step is stored.
+        device: where passes may measure; None: nowhere.
     """
 
     plan: Plan
@@ -74,6 +77,7 @@ class Workshop:
     reporter: Reporter
     table: Mapping[str, Pass[Any]] = field(default_factory=lambda: PASSES)
     load_data: Callable[[str], LoadedData] = find_data
+    device: Device | None = None
 
     @cached_property
     def data(self) -> LoadedData:
@@ -86,6 +90,12 @@ class Workshop:
     def metric(self) -> Metric:
         """The recipe's metric."""
         return find_metric(self.plan.recipe.recipe.metric)
+
+    def measure(self, model: Model) -> Profile | None:
+        """A model's latency on the device, in the target's first format; None without a device."""
+        if self.device is None:
+            return None
+        return measure_model(model, self.device, self.plan.target.target, self.plan.recipe.recipe.export)
 
     def lower(self, model: Model, batch: int) -> nn.Module:
         """The Q/DQ program of a quantised model under the target's first convention."""
@@ -199,7 +209,7 @@ class _Chain:
                     splits=workshop.data.splits,
                     metric=workshop.metric,
                     teacher=self._ask_teacher,
-                    measure=_measure_nothing,
+                    measure=workshop.measure,
                     lower=workshop.lower,
                     seed=seed,
                     progress=update,
@@ -227,10 +237,6 @@ def measure(model: Model, workshop: Workshop) -> Measure:
         size_bytes=state_bytes(model),
         metric=None if splits.selection is None else network_metric(model, splits.selection, workshop.metric),
     )
-
-
-def _measure_nothing(model: Model) -> Profile | None:
-    return None
 
 
 def _told(after: Measure) -> str:

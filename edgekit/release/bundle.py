@@ -37,6 +37,7 @@ from edgekit.schema.manifest import (
     TargetRow,
     Verdict,
 )
+from edgekit.schema.precision import KeptHigh
 from edgekit.schema.profile import Profile
 from edgekit.schema.tensors import OutputSpec
 from edgekit.store.digests import canonical_json, file_sha256
@@ -81,6 +82,7 @@ class BundleDraft:
     gates: tuple[GateRow, ...] = ()
     steps: tuple[StepRow, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    kept_high: tuple[KeptHigh, ...] = ()
     findings: tuple[Finding, ...] = ()
     log: Path | None = None
 
@@ -235,6 +237,7 @@ def _manifest(draft: BundleDraft, created_at: str | None, files: dict[str, str])
         inputs=draft.inputs,
         outputs=draft.outputs,
         artifacts=draft.artifacts,
+        kept_high=draft.kept_high,
         metrics=draft.metrics,
         parity=draft.parity,
         profiles=tuple(map(profile_row, draft.full_profiles)),

@@ -67,6 +67,10 @@ class Export(Record):
 
     formats: tuple[FormatName, ...] | None = Field(None, description="none: every format of the target")
     batch: int = Field(1, ge=1)
+    ship: Literal["fastest", "quantised"] = Field(
+        "fastest",
+        description="fastest: an artifact's float version takes its place where the device shows it to be faster",
+    )
     recurrent: Literal["unrolled", "step"] = Field(
         "unrolled",
         description="a recurrent network as one graph of all its steps, or as one step with states in and out",

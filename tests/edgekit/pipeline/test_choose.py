@@ -1,7 +1,10 @@
+import platform
+
 import pytest
 
 from edgekit.errors import SchemaError
-from edgekit.pipeline.choose import choose_variants, is_stand_in
+from edgekit.pipeline.choose import choose_variants, stand_in_for
+from edgekit.schema.device import Device
 from edgekit.schema.load import load_target
 from edgekit.schema.recipe import Export
 
@@ -63,8 +66,12 @@ def test_a_format_that_the_target_does_not_run_is_refused():
     assert "onnx, tflite" in caught.value.fix
 
 
-def test_a_device_stands_in_for_every_target_but_its_own():
-    assert not is_stand_in("cpu-x86-64", None, X86)
-    assert not is_stand_in("x86", None, X86)
-    assert is_stand_in("cpu-x86-64", None, JETSON)
-    assert is_stand_in("jetson-orin-nano", "jetson-orin-nano", JETSON)
+def test_a_device_stands_in_for_every_target_but_its_own(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert stand_in_for(Device(name="bench", target="cpu-x86-64"), X86) is None
+    assert stand_in_for(Device(name="bench", target="x86"), X86) is None
+    assert stand_in_for(Device(name="bench", target="cpu-x86-64"), JETSON) == "jetson-orin-nano"
+    said = Device(name="bench", target="cpu-x86-64", stand_in_for="cpu-x86-64")
+    assert stand_in_for(said, X86) == "cpu-x86-64"
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert stand_in_for(Device(name="bench", target="cpu-x86-64"), X86) == "cpu-x86-64"

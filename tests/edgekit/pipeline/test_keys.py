@@ -5,7 +5,7 @@ from edgekit.pipeline import keys
 from edgekit.pipeline.choose import choose_variants
 from edgekit.pipeline.keys import Surroundings, data_files, data_parts, model_key, path_digest, target_facts
 from edgekit.schema.load import load_calibration, load_target
-from edgekit.schema.passes import PruneOptions, QuantizeOptions
+from edgekit.schema.passes import PrecisionBudget, PruneOptions, QuantizeOptions
 from edgekit.schema.recipe import Checkpoint, Export, ModelSource
 from edgekit.schema.tensors import InputSpec
 
@@ -99,6 +99,40 @@ def test_prune_reads_the_channel_multiple_of_the_target_unless_it_has_its_own():
     assert target_facts(PruneOptions(macs_ratio=0.5), jetson) == {"channel_multiple": 16.0}
     assert target_facts(PruneOptions(macs_ratio=0.5, multiple_of=4), jetson) == {}
     assert target_facts(QuantizeOptions(), jetson) == {}
+
+
+def test_a_pass_that_is_handed_the_lowered_program_depends_on_its_convention():
+    jetson, x86 = load_target("jetson").target, load_target("cpu-x86-64").target
+    auto = QuantizeOptions(mode="auto")
+    assert target_facts(auto, jetson) == {"convention": "tensorrt"}
+
+    def key(options: QuantizeOptions, target, device=None) -> keys.Keyed:
+        around = Surroundings({}, {}, target, device)
+        return keys.pass_key("quantize", options, 0, "0" * 64, None, around, PASSES["quantize"].load)
+
+    assert key(QuantizeOptions(), jetson).key == key(QuantizeOptions(), x86).key
+    assert key(auto, jetson).key != key(auto, x86).key
+    assert key(auto, x86).key == key(auto, x86, "bench").key
+    lowered = keys.follow_modules(["edgekit.formats.conventions.lowering"]).parts()
+    assert key(auto, x86).parts["handed"] == lowered
+    assert "handed" not in key(QuantizeOptions(), x86).parts
+
+
+def test_a_latency_budget_depends_on_the_device_and_on_how_it_is_exported():
+    x86 = load_target("cpu-x86-64").target
+    budget = QuantizeOptions(budget=PrecisionBudget(latency_ms=1.0))
+    facts = target_facts(budget, x86, "bench")
+    assert (facts["device"], facts["threads"]) == ("bench", 1)
+    assert facts["format"]["runtime"] == "onnxruntime"  # type: ignore[index]
+    assert facts != target_facts(budget, x86, "other")
+    assert target_facts(QuantizeOptions(budget=PrecisionBudget(size_bytes=9)), x86, "bench") == {}
+
+
+def test_what_ships_is_no_part_of_an_exports_key():
+    (variant, *_) = choose_variants(load_target("jetson").target, Export(), quantised=True)
+    made = {keys.export_key(variant, "0" * 64, Export(ship=ship), AROUND).key for ship in ("fastest", "quantised")}
+    assert len(made) == 1
+    assert keys.export_key(variant, "0" * 64, Export(batch=2), AROUND).key not in made
 
 
 def test_a_key_holds_what_it_was_made_of():

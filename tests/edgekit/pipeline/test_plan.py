@@ -56,6 +56,27 @@ def test_nothing_comes_after_quantize(planned, late):
     assert "before step 1" in caught.value.fix
 
 
+def test_what_a_step_judges_by_must_be_there(planned, tmp_path):
+    steps = "steps: [{quantize: {mode: auto}}]"
+    assert planned(steps).steps[-1].options.mode == "auto"
+    cut = "loader: digits\npreprocess: {raw_dtype: uint8, raw_layout: NHWC}\ncalibration: {part: train, count: 4}\ntest: {part: test}\n"
+    (tmp_path / "small.yaml").write_text(f"name: small\n{cut}")
+    with pytest.raises(DataError) as caught:
+        planned(steps, settings=("data=./small.yaml",))
+    assert "'small' has none" in caught.value.what
+    assert caught.value.where == "r.yaml: steps.0"
+
+
+def test_a_budget_of_time_needs_a_device_that_is_measured_on(planned):
+    steps = "steps: [{quantize: {budget: {latency_ms: 2}}}]"
+    assert planned(steps, "cpu-x86-64", device="local").steps[-1].options.budget.latency_ms == 2
+    for request in ({}, {"device": "local", "measure": False}):
+        with pytest.raises(PassError) as caught:
+            planned(steps, "cpu-x86-64", **request)
+        assert "--device" in caught.value.fix
+    assert planned("steps: [{quantize: {budget: {size_bytes: 9}}}]").steps[-1].options.budget.size_bytes == 9
+
+
 def test_a_teacher_is_not_quantised(planned):
     with pytest.raises(PassError) as caught:
         planned(TEACHER.replace("[train]", "[train, quantize]") + "steps: [distill]")
