@@ -6,13 +6,12 @@ An *edge* is an activation tensor of the canonical program (`nets/program.py`), 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from edgekit.numerics.minifloat import from_words
+from edgekit.numerics.minifloat import from_words, to_words
 from edgekit.numerics.number import Half, Minifloat, find_number
-from edgekit.numerics.quantise import decode
 
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}  # PyTorch's names of them
 
@@ -66,11 +65,23 @@ class WeightCodes:
             real = from_words(self.codes.view(torch.uint8), 1.0, number)
         elif isinstance(number, Half):
             real = self.codes.view(HALVES[number.name]).to(torch.float32)
+        return real * self.spread()
+
+    def spread(self) -> torch.Tensor:
+        """The scale of every single code, shaped like the weight."""
         if self.group is None:
-            return decode(real, self.scale, axis=self.axis)
-        flat = real.flatten(1)
-        spread = self.scale.repeat_interleave(self.group, 1)[:, : flat.shape[1]]
-        return (flat * spread).reshape(real.shape)
+            shape = [1] * self.codes.dim()
+            shape[self.axis] = -1
+            return self.scale.reshape(shape).expand(self.codes.shape)
+        flat = self.codes.flatten(1)
+        return self.scale.repeat_interleave(self.group, 1)[:, : flat.shape[1]].reshape(self.codes.shape)
+
+    def at(self, points: torch.Tensor) -> WeightCodes:
+        """The same grid with other codes: those of `points`, which are on it, in units of the scale."""
+        number = find_number(self.number)
+        if isinstance(number, Minifloat):
+            return replace(self, codes=to_words(points.float(), 1.0, number).view(torch.int8))
+        return replace(self, codes=points.round().to(torch.int8))
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgekit.nets.graph import CONVOLUTIONS, LINEAR, is_weight
+from edgekit.nets.graph import CONVOLUTIONS, LINEAR, is_weight, tensor_of
 from edgekit.nets.operators import kind_of
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import EdgeRange, QuantisationTable
+from edgekit.numerics.bias import rounding_shift
 from edgekit.numerics.minifloat import round_to_minifloat
 from edgekit.numerics.number import Minifloat, find_number, parse_number
 
@@ -55,6 +56,10 @@ class Simulation(fx.Interpreter):
     Args:
         edges: activations that are rounded, by name; none: all that kernels write and the table has a grid for.
         weights: weights that are replaced by what their codes stand for, by name; none: all of them.
+
+    Attributes:
+        weights: what each of them is replaced by.
+        shifts: what the bias of a layer takes back, (C_out,), by the name of its node.
     """
 
     def __init__(
@@ -71,21 +76,33 @@ class Simulation(fx.Interpreter):
         }
         layers = weighted(program)
         floats = {program.weight_name(layers[name]) for name in _kept_in_float(table) if name in layers}
-        self._weights = {
+        self.weights = {
             name: codes.values()
             for name, codes in table.weights.items()
             if name not in floats and (weights is None or name in weights)
         }
+        self.shifts = {
+            node.name: shift
+            for name, node in layers.items()
+            if (values := self.weights.get(program.weight_name(node))) is not None
+            and (shift := bias_shift(program, table, name, node, values)) is not None
+        }
 
     def run_node(self, n: fx.Node) -> Any:
-        """The node's value, on its grid if it has one."""
+        """The node's value, its bias corrected, on its grid if it has one."""
         value = super().run_node(n)
+        if (shift := self.shifts.get(n.name)) is not None:
+            value = value - along_channels(shift, n)
         edge = self._edges.get(n.name)
-        return value if edge is None else round_to_grid(value, edge)
+        return value if edge is None else self.on_grid(n, value, edge)
+
+    def on_grid(self, node: fx.Node, value: Tensor, edge: EdgeRange) -> Tensor:
+        """The value of a node that has a grid, on it."""
+        return round_to_grid(value, edge)
 
     def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A stored tensor, or what its codes stand for."""
-        replaced = self._weights.get(str(target))
+        replaced = self.weights.get(str(target))
         return super().get_attr(target, args, kwargs) if replaced is None else replaced
 
 
@@ -94,6 +111,31 @@ def simulate(simulation: Simulation, inputs: Tensor, batch: int) -> Tensor:
     with torch.no_grad():
         found = [simulation.run(inputs[i : i + batch]) for i in range(0, len(inputs), batch)]
     return torch.cat([out[0] if isinstance(out, tuple | list) else out for out in found])
+
+
+def bias_shift(program: Program, table: QuantisationTable, name: str, node: fx.Node, values: Tensor) -> Tensor | None:
+    """What the bias of a layer takes back, (C_out,): the table's shift, else what its mean gives; None for neither.
+
+    Args:
+        values: what stands for the layer's weight.
+    """
+    if takes_back_mean(table, name, node):
+        return rounding_shift(values - tensor_of(program.module, node.args[1]), table.means[name])  # type: ignore[arg-type]
+    return table.shifts.get(name) if _has_bias(node) else None
+
+
+def takes_back_mean(table: QuantisationTable, name: str, node: fx.Node) -> bool:
+    """Whether the bias of a layer takes back what rounding its weight shifts at the mean of its inputs."""
+    return _has_bias(node) and name in table.means and name not in table.shifts
+
+
+def _has_bias(node: fx.Node) -> bool:
+    return len(node.args) > 2 and is_weight(node.args[2])
+
+
+def along_channels(values: Tensor, node: fx.Node) -> Tensor:
+    """(C_out,) in a shape that broadcasts with the output of a convolution or linear node."""
+    return values if node.target in LINEAR else values.reshape(-1, *[1] * (node.meta["val"].dim() - 2))
 
 
 def _kept_in_float(table: QuantisationTable) -> set[str]:

@@ -54,3 +54,19 @@ def test_a_table_is_of_integers_where_its_activations_are() -> None:
     assert QuantisationTable({}, {}, activations="int16").integer
     for name in ("float", "dynamic", "fp16", "e4m3"):
         assert not QuantisationTable({}, {}, activations=name).integer
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        WeightCodes(torch.zeros(2, 3, 2, dtype=torch.int8), torch.tensor([0.5, 2.0]), 0, "int4"),
+        WeightCodes(torch.zeros(2, 3, 2, dtype=torch.int8), torch.tensor([[0.5, 1.0], [2.0, 3.0]]), 0, "int4", group=4),
+        WeightCodes(torch.zeros(2, 3, 2, dtype=torch.int8), torch.tensor([0.5, 2.0]), 0, "e2m1"),
+    ],
+)
+def test_points_of_the_same_grid_stand_for_themselves_times_their_scale(codes: WeightCodes) -> None:
+    points = torch.tensor([-6.0, 4.0, 3.0, 2.0, 1.0, 0.0]).repeat(2).reshape(2, 3, 2)
+    moved = codes.at(points)
+    assert moved.codes.dtype == torch.int8
+    assert moved.values().equal(points * codes.spread())
+    assert codes.spread().flatten(1)[1].tolist() == ([2.0] * 4 + [3.0] * 2 if codes.group else [2.0] * 6)
