@@ -8,6 +8,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from edgekit.report import values
+from edgekit.report.precision import precision_section
 from edgekit.schema.manifest import Manifest, QuantisedTensor
 
 
@@ -35,6 +36,7 @@ def render_html(manifest: Manifest) -> str:
     text = files("edgekit.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(text).render(
         m=manifest,
+        precision=precision_section(manifest),
         first_step=next((row for row in manifest.steps if row.model == "model"), None),
         gate_counts=Counter(row.state for row in manifest.gates),
         slowest_ms=max((row.p99_ms or row.p90_ms for row in manifest.profiles), default=1.0),

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgekit.report import values
+from edgekit.report.precision import precision_block
 from edgekit.report.tables import add_row, plain_table
 from edgekit.schema.manifest import ArtifactRow, GateRow, Manifest, Measure, ParityRow, SpeedRow, StepRow, Verdict
 
@@ -42,9 +43,11 @@ def print_summary(
     console.print()
     console.print(title, Text(f"edgekit {manifest.edgekit_version}", style="dim"))
     rows = manifest.steps if steps is None else steps
+    precision = precision_block(manifest)
     found = [(f"Look at the data: {len(manifest.findings)}", _findings(manifest))] if manifest.findings else []
     for heading, block in (
         ("Steps", _steps(manifest, rows)),
+        *((("Precision of single layers", precision),) if precision is not None else ()),
         ("Artifacts", _artifacts(manifest)),
         ("Latency", _latency(manifest)),
         ("Gates", _gates(manifest.gates)),

@@ -175,8 +175,7 @@ class _Ladder:
         """The asked table with these forms."""
         raised = {index: self.numbers[index][form] for index, form in enumerate(forms) if form}
         reasons = {
-            index: f"mode auto: as asked for, the metric drops by more than {max_drop:g} on the selection split; "
-            f"{self.share(index):.1%} of the output error, summed over layers, comes from this one"
+            index: f"mode auto, max_drop {max_drop:g}: makes {self.share(index):.1%} of the error of the outputs"
             for index in raised
         }
         return assign(self.base, self.sensitivity, raised, reasons)

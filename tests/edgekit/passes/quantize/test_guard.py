@@ -65,7 +65,7 @@ def test_an_int4_layer_is_raised_to_int8_before_it_is_kept_in_float() -> None:
     task, table = task_of(model, context, weights="int4", mode="auto", max_drop=1e-4)
     found = guard(task, table)
     assert {kept.number for kept in found.kept.values()} == {"int8"}
-    assert all("0.0001" in kept.reason and "%" in kept.reason for kept in found.kept.values())
+    assert all("max_drop 0.0001" in kept.reason and "%" in kept.reason for kept in found.kept.values())
 
 
 def test_a_layer_that_breaks_alone_is_the_one_that_is_raised() -> None:
