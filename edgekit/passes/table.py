@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 from edgekit.errors import PassError
 from edgekit.schema.base import Options
 from edgekit.schema.find import suggest
-from edgekit.schema.passes import DistillOptions, PruneOptions, QuantizeOptions, ReparamOptions, TrainOptions
+from edgekit.schema.passes import (
+    DistillOptions,
+    EqualiseOptions,
+    PruneOptions,
+    QuantizeOptions,
+    ReparamOptions,
+    TrainOptions,
+)
 
 if TYPE_CHECKING:
     from edgekit.nets.model import Model
@@ -61,6 +68,12 @@ def _reparam() -> PassFunction[ReparamOptions]:
     return reparam
 
 
+def _equalise() -> PassFunction[EqualiseOptions]:
+    from edgekit.passes.equalise.equalise import equalise
+
+    return equalise
+
+
 def _quantize() -> PassFunction[QuantizeOptions]:
     from edgekit.passes.quantize.quantize import quantize
 
@@ -72,6 +85,7 @@ PASSES: Mapping[str, Pass[Any]] = {
     "distill": Pass(DistillOptions, _distill, needs="trainable"),
     "prune": Pass(PruneOptions, _prune, needs="trainable"),
     "reparam": Pass(ReparamOptions, _reparam, needs="trainable"),
+    "equalise": Pass(EqualiseOptions, _equalise, needs="trainable"),
     "quantize": Pass(QuantizeOptions, _quantize, needs="any"),
 }
 

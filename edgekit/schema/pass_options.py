@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from edgekit.errors import SchemaError
 from edgekit.schema.base import Options
 from edgekit.schema.find import suggest
-from edgekit.schema.passes import DistillOptions, PruneOptions, QuantizeOptions, ReparamOptions, TrainOptions
+from edgekit.schema.passes import (
+    DistillOptions,
+    EqualiseOptions,
+    PruneOptions,
+    QuantizeOptions,
+    ReparamOptions,
+    TrainOptions,
+)
 from edgekit.schema.recipe import Step
 from edgekit.schema.validate import Key, validate
 
@@ -16,6 +23,7 @@ PASS_OPTIONS: Mapping[str, type[Options]] = {
     "distill": DistillOptions,
     "prune": PruneOptions,
     "reparam": ReparamOptions,
+    "equalise": EqualiseOptions,
     "quantize": QuantizeOptions,
 }
 
@@ -24,6 +32,8 @@ PASS_SOURCES: Mapping[str, str] = {
     "distill": "Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, arXiv:1503.02531",
     "prune": "Fang et al., DepGraph: Towards Any Structural Pruning, arXiv:2301.12900",
     "reparam": "Ding et al., RepVGG: Making VGG-style ConvNets Great Again, arXiv:2101.03697",
+    "equalise": "Nagel et al., arXiv:1906.04721; SmoothQuant, arXiv:2211.10438; AWQ, arXiv:2306.00978; "
+    "QuaRot, arXiv:2404.00456",
     "quantize": "Jacob et al., arXiv:1712.05877; Nagel et al., Neural Network Quantization, arXiv:2106.08295",
 }
 

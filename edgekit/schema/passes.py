@@ -65,6 +65,25 @@ class ReparamOptions(Options):
     )
 
 
+class EqualiseOptions(Options):
+    """Exact rewrites before rounding: scales are moved between layers, channels mixed; the float function stays."""
+
+    methods: tuple[Literal["cross_layer", "smooth", "awq", "hadamard", "absorb_bias"], ...] = Field(
+        ("cross_layer", "smooth"), min_length=1, description="carried out in this order"
+    )
+    alpha: float = Field(
+        0.75, ge=0, le=1, description="smooth: how much of an activation's range goes into the weights that read it"
+    )
+    weights: Annotated[str, StringConstraints(pattern=r"^int[2-8]$")] = Field(
+        "int4", description="awq: number format that the weights will be rounded to"
+    )
+    group_size: int | None = Field(128, ge=1, description="awq: inputs that will share a scale; none: one per channel")
+    samples: int = Field(128, ge=1, description="calibration samples used by smooth, awq and absorb_bias")
+    tolerance: float = Field(
+        1e-4, gt=0, description="largest output difference, relative to the largest output, that is accepted"
+    )
+
+
 class PrecisionBudget(Options):
     """What a network with a number format for every layer may cost; one of the three."""
 

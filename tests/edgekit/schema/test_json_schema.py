@@ -19,7 +19,7 @@ def test_every_schema_is_json_that_refuses_unknown_keys(name):
 def test_the_recipe_schema_knows_steps_as_they_are_written():
     schema = json_schema("recipe")
     bare, spelled = schema["$defs"]["Step"]["anyOf"][:2]
-    assert bare == {"enum": ["train", "distill", "prune", "reparam", "quantize"]}
+    assert bare == {"enum": ["train", "distill", "prune", "reparam", "equalise", "quantize"]}
     assert spelled["properties"]["prune"]["anyOf"][0] == {"$ref": "#/$defs/PruneOptions"}
     assert schema["properties"]["extends"]["type"] == "string"
     assert {"required": ["extends"]} in schema["anyOf"]
