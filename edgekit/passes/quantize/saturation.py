@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import fx
 
-from edgekit.nets.operators import activations, kind_of
+from edgekit.nets.operators import kind_of
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import EdgeRange
 from edgekit.numerics.number import parse_number
@@ -65,8 +65,8 @@ def _summand(
     edges: dict[str, EdgeRange],
 ) -> tuple[float, float]:
     """The part of one summand, from the part of the sum and the range of the other summand."""
-    others = [other for other in activations(reader) if other is not source]
-    if len(others) != 1 or len(reader.args) != 2 or reader.kwargs or program.names[others[0]] not in edges:
+    others = [other for other in reader.all_input_nodes if other is not source]
+    if len(others) != 1 or reader.kwargs or program.names.get(others[0]) not in edges:
         return _EVERYTHING
     other = edges[program.names[others[0]]]
     low, high = other.low, other.high

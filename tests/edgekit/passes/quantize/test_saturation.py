@@ -11,6 +11,7 @@ from edgekit.nets.quantisation import EdgeRange
 from edgekit.passes.quantize.saturation import saturate
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.tensors import InputSpec
+from tests import nets
 
 SIGMOID_END, TANH_END = math.log(511), math.log(511) / 2
 
@@ -75,6 +76,14 @@ def test_a_summand_is_cut_to_what_the_other_one_can_bring_back():
     found = _cut("sub tanh", left=(-9.0, 30.0), right=(-2.0, 50.0))
     assert found["left/linear"] == pytest.approx((-TANH_END - 2.0, 30.0))
     assert found["right/linear"] == pytest.approx((-2.0, 30.0 + TANH_END))
+
+
+def test_it_holds_at_the_first_step_where_the_other_summand_is_stored():
+    program = trace(nets.recurrent("lstm", steps=2))
+    edges = {name: EdgeRange(-40.0, 60.0, 100 / 255, -26) for name in program.names.values()}
+    edges["lstm/linear_1"] = EdgeRange(-2.0, 7.0, 1.0, 0)  # W h
+    found = saturate(program, edges)
+    assert (found["lstm/linear"].low, found["lstm/linear"].high) == pytest.approx((-SIGMOID_END - 7, SIGMOID_END + 2))
 
 
 def test_nothing_that_a_gate_gives_changes_by_more_than_half_a_code():
