@@ -191,5 +191,5 @@ def _as(model: Model, precision: str, options: Export) -> Model:
     Raises:
         ModelError: a step is asked for, and the network has none.
     """
-    model = model if precision == "int8" else replace(model, table=None)
+    model = replace(model, table=None) if precision == "fp32" else model
     return step_model(model) if options.recurrent == "step" else model

@@ -10,7 +10,8 @@ from typing import Literal
 from edgekit.errors import SchemaError
 from edgekit.schema.device import Device
 from edgekit.schema.recipe import Export, FormatName
-from edgekit.schema.target import Target
+from edgekit.schema.scheme import ArtifactPrecision
+from edgekit.schema.target import Target, TargetFormat
 
 LocalRuntime = Literal["onnxruntime", "onnxruntime-unfused", "litert"]
 
@@ -29,17 +30,17 @@ class Variant:
 
     Attributes:
         stem: of its file name in the bundle.
-        precision: `int8` needs a quantisation table.
+        precision: every one but `fp32` needs a quantisation table.
         ships: False for a float version of a quantised artifact, made to compare its speed with.
         of: the network that is exported: the last step's, or the one that compression is compared with.
-        not_int8: why a quantised model is exported in float32 here; empty where it is not.
+        not_int8: why a quantised model, of whatever numbers, is exported in float32 here; empty where it is not.
     """
 
     format: FormatName
     convention: str
     runtime: str
     stem: str
-    precision: Literal["fp32", "int8"]
+    precision: ArtifactPrecision
     ships: bool = True
     of: Literal["last", "reference"] = "last"
     not_int8: str = ""
@@ -61,16 +62,23 @@ class Variant:
 
 
 def choose_variants(
-    target: Target, export: Export, *, quantised: bool, compare: bool = False, restructured: bool = False
+    target: Target,
+    export: Export,
+    *,
+    quantised: bool,
+    precision: ArtifactPrecision = "int8",
+    compare: bool = False,
+    restructured: bool = False,
 ) -> tuple[Variant, ...]:
     """Every file to export, in the target's order of preference; float versions to compare with come last.
 
     The first artifact of a suffix is `model`, a second `model.<convention>`; TensorRT's is always the latter, because
     `model.onnx` is what a reader hands to ONNX Runtime. Where a format's runtime has no int8 on the target, it gets the
-    float network: a Q/DQ program would not build there, or run slower.
+    float network: a Q/DQ program would not build there, or run slower. The same holds for other numbers.
 
     Args:
         quantised: whether the model has a quantisation table.
+        precision: what an artifact with that table is called.
         compare: export the float versions of integer artifacts too.
         restructured: export the reference network in float as well: the last one has another structure.
 
@@ -94,17 +102,14 @@ def choose_variants(
         plain = row.format != "tensorrt" and suffix not in taken
         taken |= {suffix} if plain else set()
         stem = "model" if plain else f"model.{row.convention}"
-        runs = row.precisions or target.precisions
-        not_int8 = ""
-        if quantised and "int8" not in runs:
-            not_int8 = f"{row.runtime} on {target.name} runs {', '.join(runs)}: exported in fp32"
-        precision: Literal["fp32", "int8"] = "int8" if quantised and not not_int8 else "fp32"
-        variants.append(Variant(row.format, row.convention, row.runtime, stem, precision, not_int8=not_int8))
+        not_int8 = _why_float(row, target, precision) if quantised else ""
+        own: ArtifactPrecision = precision if quantised and not not_int8 else "fp32"
+        variants.append(Variant(row.format, row.convention, row.runtime, stem, own, not_int8=not_int8))
     if quantised and compare:
         variants += [
             Variant(v.format, v.convention, v.runtime, f"{v.stem}.float", "fp32", ships=False)
             for v in variants
-            if v.precision == "int8" and not v.stand_in
+            if v.precision != "fp32" and not v.stand_in
         ]
     if compare and restructured:
         variants += [
@@ -113,6 +118,19 @@ def choose_variants(
             if v.ships and not v.stand_in
         ]
     return tuple(variants)
+
+
+def _why_float(row: TargetFormat, target: Target, precision: ArtifactPrecision) -> str:
+    """Why a format of a target gets no artifact of this precision; empty where it gets one."""
+    if row.format == "tensorrt" and precision == "fp16":
+        return "TensorRT builds an engine with fp16 from float32: exported in fp32"
+    if row.format == "tensorrt" and precision != "int8":
+        return f"TensorRT files with {precision} are not written: exported in fp32"
+    if row.format == "tflite" and precision in ("bf16-weights", "fp8-weights", "minifloat-weights"):
+        return f"TFLite has no {precision.replace('-', ' ')}: exported in fp32"
+    runs = row.precisions or target.precisions
+    computed = {"int8": "int8", "int8-dynamic": "int8", "int4-dynamic": "int8", "fp16": "fp16"}.get(precision, "fp32")
+    return "" if computed in runs else f"{row.runtime} on {target.name} runs {', '.join(runs)}: exported in fp32"
 
 
 def stand_in_for(device: Device, target: Target) -> str | None:

@@ -21,6 +21,7 @@ from edgekit.schema.manifest import ArtifactRow, ParityRow
 
 SAMPLES = 16
 FLOAT_TOLERANCE_RATIO = 1e-5  # of the largest expected output: float32 sums in another order
+HALF_TOLERANCE_RATIO = 2**-7  # of the same: float16 keeps 11 bits, and rounds after every operator
 _CODES = 255
 _KINDS = ("output", "scale")
 
@@ -131,8 +132,8 @@ def judge_parity(
     """Compare an artifact's outputs with its program's.
 
     Tolerated are `codes` codes of an output's own grid and half a code more, since both sides are floats that stand for
-    codes; the same of an 8-bit grid over the expected range where an integer network has a float output; and for a
-    float artifact `FLOAT_TOLERANCE_RATIO` of the largest value.
+    codes; the same of an 8-bit grid over the expected range where an integer or dynamic network has a float output; and
+    for a float artifact `FLOAT_TOLERANCE_RATIO` of the largest value, or `HALF_TOLERANCE_RATIO`.
 
     Raises:
         FormatError: an output is not finite.
@@ -152,15 +153,16 @@ def judge_parity(
         if scale is not None:
             code_errors.append(round(error / scale))
             tolerance = (codes + 0.5) * scale
-        elif row.precision == "int8":
+        elif row.precision == "int8" or row.precision.endswith("-dynamic"):
             tolerance = (codes + 0.5) * float(np.ptp(reference)) / _CODES
         else:
-            tolerance = FLOAT_TOLERANCE_RATIO * float(np.abs(reference).max())
+            ratio = HALF_TOLERANCE_RATIO if row.precision == "fp16" else FLOAT_TOLERANCE_RATIO
+            tolerance = ratio * float(np.abs(reference).max())
         errors.append(error)
         tolerances.append(tolerance)
     first = row.outputs[0].network_name
     return ParityRow(
-        reference=f"PyTorch, {row.convention} program" if row.precision == "int8" else "PyTorch, float32",
+        reference="PyTorch, float32" if row.precision == "fp32" else f"PyTorch, {row.convention} program",
         candidate=row.path,
         max_abs_error=max(errors),
         max_code_error=max(code_errors) if code_errors else None,

@@ -16,7 +16,9 @@ from edgekit.schema.base import Options
 from edgekit.schema.gates import TOLERATED_CODES, Gates
 from edgekit.schema.load import LoadedCalibration, LoadedRecipe, LoadedTarget
 from edgekit.schema.manifest import Override
+from edgekit.schema.passes import QuantizeOptions
 from edgekit.schema.recipe import ModelSource, Recipe, Step
+from edgekit.schema.scheme import ArtifactPrecision, is_minifloat, precision_of
 from edgekit.schema.validate import validate
 from edgekit.store.steps import StepStore
 
@@ -139,7 +141,12 @@ def make_plan(
     reference = _reference(written.steps)
     restructured = any(step.name not in _QUANTISES for step in written.steps[reference:])
     variants = choose_variants(
-        target.target, written.export, quantised=quantised, compare=device is not None, restructured=restructured
+        target.target,
+        written.export,
+        quantised=quantised,
+        precision=_precision(steps, where),
+        compare=device is not None,
+        restructured=restructured,
     )
     sources = {"last": steps[-1].key.key, "reference": steps[reference].key.key}
     artifacts = tuple(drafts.artifact(variant, recipe, sources[variant.of]) for variant in variants)
@@ -206,6 +213,20 @@ def _check_judged(step: Step, calibration: LoadedCalibration | None, at: str, de
             at,
             "build with --device NAME, without --no-measure; or set a budget of size_bytes or bit_operations_ratio",
         )
+
+
+def _precision(steps: Sequence[PlannedStep], where: str) -> ArtifactPrecision:
+    """What an artifact of the last model is called."""
+    options = next((step.options for step in steps if isinstance(step.options, QuantizeOptions)), None)
+    if options is None:
+        return "fp32"
+    if is_minifloat(options.activations):
+        raise PassError(
+            f"no runtime computes with {options.activations} activations: they are simulated in PyTorch only",
+            f"{where}: step quantize, activations",
+            "set `activations: float` to ship minifloat weights; benchmarks/minifloat.py simulates both",
+        )
+    return precision_of(options.weights, options.activations)
 
 
 def _parity_codes(gates: Gates) -> int:

@@ -138,7 +138,7 @@ def _parity(rows: Sequence[ParityRow]) -> Text:
 
 
 def _in_float(row: ArtifactRow) -> Text:
-    if row.precision == "fp32":
+    if row.computes_in_float:
         return Text("all", style="dim")
     if not row.in_float:
         return Text("none", style="green")

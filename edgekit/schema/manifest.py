@@ -105,6 +105,11 @@ class ArtifactRow(Record):
     )
 
     @property
+    def computes_in_float(self) -> bool:
+        """Whether activations are float32 throughout, whatever numbers the weights are stored in."""
+        return self.precision == "fp32" or self.precision.endswith("-weights")
+
+    @property
     def sample_inputs(self) -> list[str]:
         """Network names of the inputs that samples are given to: all but the states of a recurrent network."""
         return [t.network_name for t in self.inputs if t.network_name not in self.feedback.values()]

@@ -75,3 +75,38 @@ def test_a_device_stands_in_for_every_target_but_its_own(monkeypatch):
     assert stand_in_for(said, X86) == "cpu-x86-64"
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert stand_in_for(Device(name="bench", target="cpu-x86-64"), X86) == "cpu-x86-64"
+
+
+def test_weights_of_fewer_bits_run_wherever_float32_runs():
+    chosen = choose_variants(X86, Export(), quantised=True, precision="int4-weights", compare=True)
+    assert named(chosen) == [
+        ("onnx", "model", "int4-weights", True),
+        ("tflite", "model", "int4-weights", True),
+        ("onnx", "model.float", "fp32", False),
+        ("tflite", "model.float", "fp32", False),
+    ]
+    assert all(v.not_int8 == "" for v in chosen)
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "reasons"),
+    [
+        ("cpu-x86-64", "fp16", ["onnxruntime on cpu-x86-64 runs fp32, int8", "litert on cpu-x86-64 runs fp32, int8"]),
+        ("cpu-arm64", "fp16", ["", ""]),
+        ("cpu-x86-64", "minifloat-weights", ["", "TFLite has no minifloat weights"]),
+        ("cpu-x86-64", "int8-dynamic", ["", ""]),
+    ],
+)
+def test_a_format_without_such_numbers_gets_float32_and_says_why(target: str, precision: str, reasons: list[str]):
+    chosen = choose_variants(load_target(target).target, Export(), quantised=True, precision=precision)
+    assert [v.not_int8.removesuffix(": exported in fp32") for v in chosen] == reasons
+    assert [v.precision for v in chosen] == ["fp32" if reason else precision for reason in reasons]
+
+
+def test_tensorrt_gets_integers_or_float32():
+    def reason(precision: str) -> str:
+        return choose_variants(JETSON, Export(), quantised=True, precision=precision)[0].not_int8
+
+    assert reason("int8") == ""
+    assert reason("fp16") == "TensorRT builds an engine with fp16 from float32: exported in fp32"
+    assert reason("int4-weights") == "TensorRT files with int4-weights are not written: exported in fp32"

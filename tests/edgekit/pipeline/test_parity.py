@@ -130,3 +130,14 @@ def test_codes_are_stored_of_outputs_that_are_given_as_codes():
     assert codes.dtype == np.int8
     assert codes.tolist() == [[-1, -7], [-2, 5]]
     assert expected_codes(row(), expected) == {}
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [("int4-weights", 4e-5), ("int8-dynamic", 1.5 * 6 / 255), ("fp16", 4 / 128), ("fp8-weights", 4e-5)],
+)
+def test_tolerance_is_of_what_the_artifact_computes_in(precision: str, tolerance: float):
+    found = judged([[1.0, -2.0], [0.5, 4.0]], precision, {})
+    assert found.tolerance == pytest.approx(tolerance)
+    assert found.reference == "PyTorch, onnxruntime-arm program"
+    assert found.max_code_error is None

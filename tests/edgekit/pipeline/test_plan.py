@@ -177,3 +177,20 @@ def test_an_unknown_device_is_named_with_the_nearest(tmp_path, monkeypatch):
         find_device("locl")
     assert "did you mean 'local'?" in caught.value.fix
     assert find_device("local").target == "cpu-x86-64"
+
+
+def test_artifacts_are_called_by_the_numbers_of_the_step(planned):
+    def precisions(options: str) -> list[str]:
+        plan = planned(f"steps: [{{quantize: {{{options}}}}}]", "cpu-x86-64")
+        return [artifact.variant.precision for artifact in plan.artifacts]
+
+    assert precisions("weights: int4, activations: float") == ["int4-weights", "int4-weights"]
+    assert precisions("activations: dynamic") == ["int8-dynamic", "int8-dynamic"]
+    assert precisions("weights: int8") == ["int8", "int8"]
+
+
+def test_what_is_only_simulated_makes_no_artifact(planned):
+    with pytest.raises(PassError) as caught:
+        planned("steps: [{quantize: {weights: e2m3, activations: e4m3}}]")
+    assert "e4m3" in caught.value.what
+    assert "activations: float" in caught.value.fix
