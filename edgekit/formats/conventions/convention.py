@@ -29,6 +29,16 @@ class Convention:
             wants to see both.
         fuses_pad: whether a convolution's kernel does a zero pad before it.
         source: where the rules are written down.
+        fixed: kind -> scale and zero point, of signed codes, that its output must have.
+        gives_float: kinds whose integer kernel can also give floats: no Q stands behind them if nobody wants integers.
+        follows: kinds that are computed in float where one of their inputs is float anyway and no reader wants
+            integers: between floats an integer kernel only adds conversions.
+        least_macs: kind -> multiply-accumulates of one matrix product below which its float kernel is no slower.
+        activations: bits of an activation's codes -> how they are computed: in 'integer' kernels; 'simulated', as 8-bit
+            codes limited to fewer, by float kernels; or in 'float' kernels between Q and DQ. Others are refused.
+        integer_inputs: an input of the network that any kernel reads as codes is given as codes to all of its readers.
+        quantises_weights: the runtime makes integers of a float weight by itself where its layer stands between DQ
+            and Q, so the DQ before a layer that is kept in float is spelled in a way that it does not take up.
     """
 
     name: str
@@ -50,6 +60,13 @@ class Convention:
             "add": frozenset({"relu", "clamp"}),
         }
     )
+    fixed: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    gives_float: frozenset[str] = frozenset()
+    follows: frozenset[str] = frozenset({"add", "sub", "mul", "concat"})
+    least_macs: Mapping[str, int] = field(default_factory=dict)
+    activations: Mapping[int, Literal["integer", "simulated", "float"]] = field(default_factory=lambda: {8: "integer"})
+    integer_inputs: bool = False
+    quantises_weights: bool = False
 
     @property
     def qmin(self) -> int:
@@ -63,14 +80,18 @@ class Convention:
 
 
 _CNN = frozenset({"conv", "linear", "add", "mean", "average_pool", "max_pool", "concat", "relu", "clamp", "move"})
-_ORT = "ONNX Runtime 1.31 quantisation tooling and optimiser; papers: Jacob et al., arXiv:1712.05877"
+_ORT = (
+    "ONNX Runtime 1.31: quantisation tooling; optimizer/qdq_transformer/selectors_actions for what fuses, "
+    "weight_bias_quantization.cc; papers: Jacob et al., arXiv:1712.05877"
+)
 
 ONNXRUNTIME_X86_VNNI = Convention(
     name="onnxruntime-x86-vnni",
     signed=False,
     symmetric=False,
     weight_max=127,
-    integer=_CNN,
+    # QLinearSoftmax looks exponentials up one by one: slower than the float kernel at every size that was measured
+    integer=_CNN | {"matmul", "mul", "sigmoid"},
     shares_grid=frozenset({"move", "max_pool", "concat"}),
     outputs=True,
     skip_only=False,
@@ -78,6 +99,10 @@ ONNXRUNTIME_X86_VNNI = Convention(
     weights="codes",
     fuses_pad=True,
     source=_ORT,
+    gives_float=frozenset({"linear", "matmul"}),  # QGemm, MatMulIntegerToFloat
+    least_macs={"matmul": 1 << 19},  # 65 x 16 x 65: float 70 us a head's eight, integers 75; 197 x 64 x 197: 1187, 857
+    activations={8: "integer", 16: "float", **dict.fromkeys(range(4, 8), "simulated")},
+    quantises_weights=True,
 )
 
 CONVENTIONS: Mapping[str, Convention] = {
@@ -92,7 +117,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             signed=True,
             symmetric=False,
             weight_max=127,
-            integer=_CNN,
+            integer=_CNN | {"matmul", "mul", "sub", "sigmoid", "tanh", "softmax", "gelu", "reduce_mean"},
             shares_grid=frozenset({"move", "max_pool", "concat", "average_pool"}),
             outputs=True,
             skip_only=False,
@@ -100,13 +125,16 @@ CONVENTIONS: Mapping[str, Convention] = {
             weights="fake",
             fuses_pad=False,
             source="LiteRT 8-bit quantisation specification",
+            integer_inputs=True,
+            activations={8: "integer", 16: "integer"},
+            fixed={"softmax": (1 / 256, -128), "sigmoid": (1 / 256, -128), "tanh": (1 / 128, 0)},
         ),
         Convention(
             name="tensorrt",
             signed=True,
             symmetric=True,
             weight_max=127,
-            integer=frozenset({"conv", "linear", "add", "mean", "average_pool"}),
+            integer=frozenset({"conv", "linear", "matmul", "add", "mean", "average_pool"}),
             shares_grid=frozenset(),
             outputs=False,
             skip_only=True,
@@ -114,6 +142,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             weights="codes",
             fuses_pad=True,
             source="TensorRT developer guide, working with quantised types, explicit quantisation",
+            gives_float=frozenset({"conv", "linear", "matmul", "add", "mean", "average_pool"}),
         ),
     )
 }

@@ -6,23 +6,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import fx
-from torch.ao.quantization.fx import _decomposed  # noqa: F401  registers torch.ops.quantized_decomposed
 
 from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import Convention
-from edgekit.formats.conventions.placement import Grid, Placement, pad_of, place, weighted_nodes
+from edgekit.formats.conventions.grids import Grid
+from edgekit.formats.conventions.placement import Placement, place
 from edgekit.formats.conventions.weight_only import decode_weights
-from edgekit.nets.graph import is_weight, set_tensor, tensor_of
+from edgekit.formats.conventions.weights import qd, quantise_weights
+from edgekit.nets.graph import aten, is_weight, set_tensor, tensor_of
 from edgekit.nets.model import Model
-from edgekit.nets.operators import activations
 from edgekit.nets.program import Program, trace
-from edgekit.nets.quantisation import QuantisationTable, WeightCodes
-from edgekit.numerics.bias import rounding_shift
-from edgekit.numerics.quantise import channel_scales, decode, encode
+from edgekit.numerics.quantise import decode, encode
 from edgekit.schema.manifest import InFloat, QuantisedTensor
-
-qd = torch.ops.quantized_decomposed
-INT32 = torch.iinfo(torch.int32)
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,8 @@ def lower(model: Model, convention: Convention, batch: int = 1) -> Lowered:
     """The Q/DQ program of a quantised model.
 
     Raises:
-        FormatError: the model has no quantisation table, or one made for another network.
+        FormatError: the model has no quantisation table, or one made for another network, or number formats that the
+            convention has no codes for.
     """
     if model.table is None:
         raise FormatError(
@@ -57,7 +53,7 @@ def lower(model: Model, convention: Convention, batch: int = 1) -> Lowered:
         floats = (None,) * len(model.inputs), (None,) * len(model.outputs)
         return Lowered(program.module, decode_weights(program, model.table), (), *floats)
     placement = place(program, model.table, convention)
-    rows = [*_quantise_weights(program, model.table, placement, convention)]
+    rows = quantise_weights(program, model.table, placement, convention)
     rows = [*_insert_pairs(program, placement, convention), *rows]
     program.module.graph.eliminate_dead_code()
     program.module.recompile()
@@ -74,29 +70,27 @@ def lower(model: Model, convention: Convention, batch: int = 1) -> Lowered:
 
 def _pairs(node: fx.Node) -> list[fx.Node]:
     """The DQ nodes that read the codes of `node`."""
-    return [dq for q in node.users if q.target is qd.quantize_per_tensor.default for dq in q.users]
+    limited = [user for user in node.users if user.target is aten.clamp.default]
+    codes = [q for part in (node, *limited) for q in part.users if q.target is qd.quantize_per_tensor.default]
+    return [dq for q in codes for dq in q.users]
 
 
 def _insert_pairs(program: Program, placement: Placement, convention: Convention) -> list[QuantisedTensor]:
     rows = []
-    graph = program.module.graph
-    dtype = torch.int8 if convention.signed else torch.uint8
     for node, grid in placement.grids.items():
-        parameters = (grid.scale, grid.zero_point, convention.qmin, convention.qmax, dtype)
-        with graph.inserting_after(node):
-            codes = graph.call_function(qd.quantize_per_tensor.default, (node, *parameters))
+        codes = _codes(program, node, grid, convention)
         for user in placement.users[node]:
             # one DQ for each reader: litert-torch cannot change the layout of a shared one for some of its readers only
-            with graph.inserting_before(user):
-                real = graph.call_function(qd.dequantize_per_tensor.default, (codes, *parameters))
+            with program.module.graph.inserting_before(user):
+                real = program.module.graph.call_function(qd.dequantize_per_tensor.default, (codes, *_parameters(grid)))
             user.replace_input_with(node, real)
         rows.append(
             QuantisedTensor(
-                tensor=program.names[node],
-                role="activation",
-                bits=8,
-                dtype="int8" if convention.signed else "uint8",
-                scheme="symmetric" if convention.symmetric else "affine",
+                tensor=program.names.get(node, str(node.target)),
+                role="weight" if is_weight(node) else "activation",
+                bits=grid.bits,
+                dtype=grid.dtype,
+                scheme="symmetric" if convention.symmetric or grid.bits > 8 else "affine",
                 scale=(grid.scale,),
                 zero_point=(grid.zero_point,),
                 tied_to=grid.tied_to,
@@ -105,132 +99,32 @@ def _insert_pairs(program: Program, placement: Placement, convention: Convention
     return rows
 
 
-def _quantise_weights(
-    program: Program, table: QuantisationTable, placement: Placement, convention: Convention
-) -> list[QuantisedTensor]:
-    rows = []
-    for node in weighted_nodes(placement.integer):
-        grid = placement.grids.get(activations(pad_of(node, convention) or node)[0])
-        name = program.weight_name(node)
-        values = tensor_of(program.module, node.args[1])  # type: ignore[arg-type]
-        weight = _codes(values, table, name, convention)
-        _replace_weight(program.module, node, name, weight, convention)
-        rows.append(
-            QuantisedTensor(
-                tensor=name,
-                role="weight",
-                bits=weight.bits if convention.weight_max == 127 else 7,
-                dtype="int8",
-                scheme="symmetric",
-                axis=weight.axis,
-                scale=tuple(weight.scale.tolist()),
-                zero_point=(0,),
-            )
-        )
-        bias = node.args[2] if len(node.args) > 2 else None
-        if isinstance(bias, fx.Node) and is_weight(bias):
-            corrected = _corrected_bias(program, table, node, values, weight)
-            scale = None if grid is None or convention.bias == "float" else grid.scale * weight.scale
-            rows += _replace_bias(program.module, node, str(bias.target), corrected, scale, convention)
-    return rows
-
-
-def _corrected_bias(
-    program: Program, table: QuantisationTable, node: fx.Node, values: torch.Tensor, weight: WeightCodes
-) -> torch.Tensor:
-    """The bias less what the rounding of this convention's weight shifts, where the table knows the inputs' mean."""
-    bias = tensor_of(program.module, node.args[2])  # type: ignore[arg-type]
-    mean = table.means.get(program.names[node])
-    if mean is None:
-        return bias
-    error = decode(weight.codes, weight.scale, axis=weight.axis) - values
-    return bias - rounding_shift(error, mean)
-
-
-def _codes(values: torch.Tensor, table: QuantisationTable, name: str, convention: Convention) -> WeightCodes:
-    """Codes from the table; a convention with fewer levels rounds the float weight anew, it cannot reuse codes."""
-    if name not in table.weights:
-        raise FormatError(
-            f"the quantisation table has no weight {name!r}",
-            f"convention {convention.name}",
-            "the network changed after it was quantised; run quantize as the last step",
-        )
-    stored = table.weights[name]
-    if convention.weight_max == 127:
-        return stored
-    # never below the table's: where the bias asked for a larger scale, fewer levels do not make it fit a smaller one
-    scale = torch.maximum(channel_scales(values, stored.axis, convention.weight_max), stored.scale)
-    codes = encode(values, scale, 0, -convention.weight_max, convention.weight_max, stored.axis)
-    return WeightCodes(codes.to(torch.int8), scale, stored.axis, stored.number)
-
-
-def _replace_weight(
-    module: fx.GraphModule, node: fx.Node, name: str, weight: WeightCodes, convention: Convention
-) -> None:
-    graph = module.graph
-    channels = len(weight.scale)
-    set_tensor(module, f"{name}_scale", weight.scale)
-    set_tensor(module, f"{name}_zero_point", torch.zeros(channels, dtype=torch.int64))
+def _codes(program: Program, node: fx.Node, grid: Grid, convention: Convention) -> fx.Node:
+    """The codes of what `node` makes; of a stored operand, the codes are stored."""
+    graph, parameters = program.module.graph, _parameters(grid)
+    if not is_weight(node):
+        with graph.inserting_after(node):
+            codes = graph.call_function(qd.quantize_per_tensor.default, (node, *parameters))
+        if grid.ends is not None:
+            with graph.inserting_before(codes):
+                codes.update_arg(0, graph.call_function(aten.clamp.default, (node, *grid.ends)))
+        return codes
+    stored = encode(tensor_of(program.module, node), grid.scale, grid.zero_point, grid.qmin, grid.qmax)
     fake = convention.weights == "fake"
-    stored = decode(weight.codes, weight.scale, axis=weight.axis) if fake else weight.codes
-    set_tensor(module, f"{name}_codes", stored)
-    with graph.inserting_before(node):
-        tensor = graph.get_attr(f"{name}_codes")
-        grid = (
-            graph.get_attr(f"{name}_scale"),
-            graph.get_attr(f"{name}_zero_point"),
-            weight.axis,
-            -convention.weight_max,
-            convention.weight_max,
-            torch.int8,
-        )
-        if fake:
-            tensor = graph.call_function(qd.quantize_per_channel.default, (tensor, *grid))
-        real = graph.call_function(qd.dequantize_per_channel.default, (tensor, *grid))
-    node.args = (node.args[0], real, *node.args[2:])
+    name = f"{node.target}_codes"
+    set_tensor(
+        program.module,
+        name,
+        decode(stored, grid.scale, grid.zero_point) if fake else stored.to(getattr(torch, grid.dtype)),
+    )
+    with graph.inserting_after(node):
+        codes = graph.get_attr(name)
+    if fake:
+        with graph.inserting_after(codes):
+            codes = graph.call_function(qd.quantize_per_tensor.default, (codes, *parameters))
+    return codes
 
 
-def _replace_bias(
-    module: fx.GraphModule,
-    node: fx.Node,
-    name: str,
-    values: torch.Tensor,
-    scale: torch.Tensor | None,
-    convention: Convention,
-) -> list[QuantisedTensor]:
-    """Store a layer's own bias, by default on the grid of the 32-bit accumulator.
-
-    Args:
-        scale: s_input * s_weight[c], (C_out,); zero point 0. None: the bias stays float.
-    """
-    graph = module.graph
-    if scale is None:
-        set_tensor(module, f"{name}_codes", values)
-        with graph.inserting_before(node):
-            node.args = (*node.args[:2], graph.get_attr(f"{name}_codes"), *node.args[3:])
-        return []
-    scale = scale.float()
-    codes = (values.double() / scale.double()).round().clamp(INT32.min, INT32.max).to(torch.int32)
-    set_tensor(module, f"{name}_codes", codes if convention.bias == "int32" else codes.float() * scale)
-    with graph.inserting_before(node):
-        real = graph.get_attr(f"{name}_codes")
-        if convention.bias == "int32":
-            set_tensor(module, f"{name}_scale", scale)
-            set_tensor(module, f"{name}_zero_point", torch.zeros(len(scale), dtype=torch.int64))
-            grid = (graph.get_attr(f"{name}_scale"), graph.get_attr(f"{name}_zero_point"))
-            real = graph.call_function(
-                qd.dequantize_per_channel.default, (real, *grid, 0, INT32.min, INT32.max, torch.int32)
-            )
-    node.args = (*node.args[:2], real, *node.args[3:])
-    return [
-        QuantisedTensor(
-            tensor=name,
-            role="bias",
-            bits=32,
-            dtype="int32",
-            scheme="symmetric",
-            axis=0,
-            scale=tuple(scale.tolist()),
-            zero_point=(0,),
-        )
-    ]
+def _parameters(grid: Grid) -> tuple[float, int, int, int, torch.dtype]:
+    """As Q and DQ take them."""
+    return grid.scale, grid.zero_point, grid.qmin, grid.qmax, getattr(torch, grid.dtype)

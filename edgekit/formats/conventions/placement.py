@@ -10,23 +10,13 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import Convention
-from edgekit.nets.graph import is_weight, tensor_of, zero_pad
-from edgekit.nets.operators import DATA_MOVEMENT, activations, aten, kind_of
+from edgekit.formats.conventions.grids import Grid, cannot_share, decide_grids, fixed_grids, tie
+from edgekit.formats.conventions.kernels import constants, gives_floats, output_of, pad_of, rows, sort_operators
+from edgekit.nets.operators import DATA_MOVEMENT, activations, kind_of
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import QuantisationTable
-from edgekit.numerics.quantise import affine_grid, symmetric_scale
 from edgekit.schema.manifest import InFloat
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Integer codes of an activation in one convention."""
-
-    scale: float
-    zero_point: int
-    tied_to: str | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +24,7 @@ class Placement:
     """What a convention makes of a program.
 
     Attributes:
-        grids: every node whose output is quantised, with its grid.
+        grids: every node whose output is quantised, with its grid; stored operands of sums and products among them.
         users: for each of them, the nodes that read the integers; the others read the float tensor.
         integer: operators that run in integers.
         in_float: operators that do not, by name, with the reason.
@@ -50,81 +40,29 @@ def place(program: Program, table: QuantisationTable, convention: Convention) ->
     """Decide which edges of `program` are quantised under `convention`.
 
     Raises:
-        FormatError: the table lacks an edge that the convention needs: it was made for another network.
+        FormatError: the table lacks an edge that the convention needs: it was made for another network; or the runtime
+            has no activations of the table's number format.
     """
-    integer, in_float = _sort_operators(program, convention)
-    wanted = _wanted_edges(integer, convention)
-    _through_movement(integer, wanted, convention)
-    roots = _tie(integer, wanted, convention)
-    ranges: dict[fx.Node, tuple[float, float]] = {}
-    for node in wanted:
-        edge = table.edges.get(program.names[node])
-        if edge is None:
-            raise FormatError(
-                f"the quantisation table has no edge {program.names[node]!r}",
-                f"convention {convention.name}",
-                "the network changed after it was quantised; run quantize as the last step",
-            )
-        root = roots[node]
-        low, high = ranges.get(root, (0.0, 0.0))
-        ranges[root] = (min(low, edge.low), max(high, edge.high))
-    grids = {}
-    for node in program.names:
-        if node in wanted:
-            root = roots[node]
-            scale, zero_point = _grid(*ranges[root], convention)
-            grids[node] = Grid(scale, zero_point, None if root is node else program.names[root])
-    users = {node: tuple(user for user in node.users if user in wanted[node]) for node in grids}
-    return Placement(grids, users, tuple(integer), tuple(in_float))
-
-
-def output_of(node: fx.Node, convention: Convention) -> fx.Node:
-    """The node whose output the runtime's kernel writes: `node`, or the activation fused behind it."""
-    fused = convention.fuses.get(kind_of(node) or "", frozenset())
-    while len(node.users) == 1:
-        (user,) = node.users
-        if kind_of(user) not in fused:
+    integer, reasons = sort_operators(program, table, convention)
+    while True:
+        wanted = _wanted_edges(integer, convention)
+        _through_movement(integer, wanted, convention)
+        if convention.integer_inputs:
+            for node in [node for node in wanted if node.op == "placeholder"]:
+                wanted[node].update(node.users)
+        roots, fixed = tie(integer, wanted, convention), fixed_grids(integer, wanted, convention)
+        torn = cannot_share(integer, wanted, roots, fixed, convention)
+        if not torn:
             break
-        node = user
-    return node
+        integer = [node for node in integer if node not in torn]
+        reasons |= dict.fromkeys(torn, "one of its inputs has a fixed grid that the others cannot share")
+    grids = decide_grids(program, table, wanted, roots, fixed, convention)
+    reasons |= _not_in_integers(integer, grids, convention)
+    users = {node: tuple(user for user in node.users if user in wanted[node]) for node in grids}
+    return Placement(grids, users, tuple(integer), rows(reasons, program))
 
 
-def pad_of(node: fx.Node, convention: Convention) -> fx.Node | None:
-    """The zero pad that the kernel of a convolution does itself, if there is one before it."""
-    if node.target is not aten.conv2d.default or not convention.fuses_pad:
-        return None
-    pad = activations(node)[0]
-    return pad if len(pad.users) == 1 and zero_pad(pad) is not None else None
-
-
-def _sort_operators(program: Program, convention: Convention) -> tuple[list[fx.Node], list[InFloat]]:
-    integer: list[fx.Node] = []
-    in_float: list[InFloat] = []
-    inside_a_kernel: set[fx.Node] = set()
-    for node, name in program.names.items():
-        if node.op != "call_function" or node in inside_a_kernel:
-            continue
-        kind = kind_of(node)
-        if kind in ("conv", "linear") and not is_weight(node.args[1]):
-            in_float.append(InFloat(node=name, op=str(node.target), reason="its weight is computed, not stored"))
-        elif kind in convention.integer:
-            integer.append(node)
-            if (pad := pad_of(node, convention)) is not None:
-                inside_a_kernel.add(pad)
-                integer = [other for other in integer if other is not pad]
-            last = node
-            while last is not output_of(node, convention):
-                (last,) = last.users
-                inside_a_kernel.add(last)
-        elif not (kind in ("move", "max_pool", "relu", "clamp") and not convention.outputs):
-            # where only inputs are quantised, the runtime moves Q past operators that commute with it
-            in_float.append(
-                InFloat(node=name, op=str(node.target), reason=f"no integer kernel under convention {convention.name}")
-            )
-    return integer, in_float
-
-
-def _wanted_edges(integer: Iterable[fx.Node], convention: Convention) -> dict[fx.Node, set[fx.Node]]:
+def _wanted_edges(integer: list[fx.Node], convention: Convention) -> dict[fx.Node, set[fx.Node]]:
     """Quantised producer -> the consumers that read integers."""
     wanted: dict[fx.Node, set[fx.Node]] = {}
     for node in integer:
@@ -133,7 +71,7 @@ def _wanted_edges(integer: Iterable[fx.Node], convention: Convention) -> dict[fx
             continue  # decided by its neighbours
         for source in _quantised_inputs(node, kind, convention):
             wanted.setdefault(source, set()).add(_reader(node, source))
-        if convention.outputs:
+        if convention.outputs and not gives_floats(node, integer, convention):
             out = output_of(node, convention)
             wanted.setdefault(out, set()).update(out.users)
     return wanted
@@ -147,7 +85,7 @@ def _reader(node: fx.Node, source: fx.Node) -> fx.Node:
 def _quantised_inputs(node: fx.Node, kind: str | None, convention: Convention) -> list[fx.Node]:
     if (pad := pad_of(node, convention)) is not None:
         return activations(pad)
-    sources = activations(node)
+    sources = [*activations(node), *constants(node)]
     if kind == "add" and convention.skip_only:
         weighted = [s for s in sources if kind_of(s) in ("conv", "linear") and len(s.users) == 1]
         if weighted:
@@ -157,70 +95,43 @@ def _quantised_inputs(node: fx.Node, kind: str | None, convention: Convention) -
     return sources
 
 
-def _through_movement(integer: Iterable[fx.Node], wanted: dict[fx.Node, set[fx.Node]], convention: Convention) -> None:
-    """Data movement between integers is done on integers: quantise both of its sides, or neither."""
+def _through_movement(integer: list[fx.Node], wanted: dict[fx.Node, set[fx.Node]], convention: Convention) -> None:
+    """Data movement between integers is done on integers: quantise both of its sides, or neither.
+
+    What an integer kernel wrote is moved as it is; what was float is quantised early if somebody wants integers later.
+    """
     moves = [n for n in integer if kind_of(n) in convention.shares_grid & DATA_MOVEMENT]
+    made = {output_of(n, convention) for n in integer if n not in moves and not gives_floats(n, integer, convention)}
+    made |= {node for node in wanted if node.op == "placeholder"}
     changed = True
     while changed:
         changed = False
         for node in moves:
             (source, *_) = activations(node)
-            if (node in wanted or source in wanted) and not (node in wanted and node in wanted.get(source, ())):
+            moved = node in wanted and node in wanted.get(source, ())
+            if not moved and (node in wanted or (source in wanted and source in made)):
                 wanted.setdefault(source, set()).add(node)
                 wanted.setdefault(node, set()).update(node.users)
+                made.add(node)
                 changed = True
 
 
-def _tie(
-    integer: Iterable[fx.Node], wanted: dict[fx.Node, set[fx.Node]], convention: Convention
-) -> dict[fx.Node, fx.Node]:
-    """Root of the group of edges that must share one grid, for every wanted edge."""
-    parent: dict[fx.Node, fx.Node] = {node: node for node in wanted}
-
-    def root(node: fx.Node) -> fx.Node:
-        while parent[node] is not node:
-            node = parent[node]
-        return node
-
+def _not_in_integers(
+    integer: Iterable[fx.Node], grids: dict[fx.Node, Grid], convention: Convention
+) -> dict[fx.Node, str]:
+    """Operators on codes that the runtime has no kernels for: they compute with what the codes stand for."""
+    found = {}
     for node in integer:
-        out = output_of(node, convention)
-        if out not in wanted or not (kind_of(node) in convention.shares_grid or _selects(node)):
+        if kind_of(node) in DATA_MOVEMENT:
             continue
-        first = None
-        for source in activations(node):
-            if source in wanted:
-                first = first or root(source)
-                parent[root(source)] = first
-        if first is not None:
-            parent[root(out)] = first
-    return {node: root(node) for node in wanted}
-
-
-def _selects(node: fx.Node) -> bool:
-    """Whether a convolution only picks input channels, as the fixed shortcut of a CIFAR ResNet does.
-
-    Its outputs are values of its input: on a grid of their own they would be rounded a second time for nothing.
-    """
-    if node.target is not aten.conv2d.default or (len(node.args) > 2 and node.args[2] is not None):
-        return False
-    owner = node.graph.owning_module
-    assert owner is not None
-    if not is_weight(node.args[1]) or _is_activated(node):
-        return False
-    weight = tensor_of(owner, node.args[1])  # type: ignore[arg-type]
-    filters = weight.flatten(1)
-    return bool(((filters == 0) | (filters == 1)).all()) and bool((filters.sum(1) <= 1).all())
-
-
-def _is_activated(node: fx.Node) -> bool:
-    """Whether the only reader of `node` is an activation: what is stored then is not the value that was picked."""
-    return len(node.users) == 1 and kind_of(next(iter(node.users))) in ("relu", "clamp")
-
-
-def _grid(low: float, high: float, convention: Convention) -> tuple[float, int]:
-    if convention.symmetric:
-        return symmetric_scale(max(-low, high), convention.qmax), 0
-    return affine_grid(low, high, convention.qmin, convention.qmax)
+        for edge in (*activations(node), output_of(node, convention)):
+            bits = grids[edge].bits if edge in grids else 8
+            how = convention.activations[bits]
+            if how == "simulated":
+                found[node] = f"simulated: codes of {bits} bits in a tensor of 8, computed in float"
+            elif how == "float":
+                found[node] = f"{bits}-bit activations are computed in float between Q and DQ"
+    return found
 
 
 def weighted_nodes(nodes: Iterable[fx.Node]) -> Iterator[fx.Node]:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from edgekit.formats.conventions.lowering import qd
+from edgekit.formats.conventions.weights import qd
+from edgekit.nets.graph import aten
 
 
 class Witness(nn.Module):
@@ -34,7 +35,10 @@ class _Exact(fx.Interpreter):
     """Operators in float64; Q/DQ as in `numerics/quantise.py`, with codes kept as float64 integers."""
 
     def run_node(self, n: fx.Node) -> Any:
-        self._reads_input = bool(n.all_input_nodes) and n.all_input_nodes[0].op == "placeholder"
+        source = n.all_input_nodes[0] if n.all_input_nodes else n
+        if source.target is aten.clamp.default:  # limits a value to fewer codes than its type has
+            source = source.all_input_nodes[0]
+        self._reads_input = source.op == "placeholder"
         return super().run_node(n)
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -47,7 +51,7 @@ class _Exact(fx.Interpreter):
             return (value / scale).round().add(zero_point).clamp(qmin, qmax)
         if target is qd.dequantize_per_tensor.default:
             codes, scale, zero_point, *_ = args
-            return (codes - zero_point) * scale
+            return (codes.double() - zero_point) * scale
         if target in (qd.quantize_per_channel.default, qd.dequantize_per_channel.default):
             value, scale, _, axis, qmin, qmax, _ = args
             shape = [1] * value.dim()

@@ -19,8 +19,9 @@ from edgekit.formats.conventions.convention import find_convention
 from edgekit.formats.conventions.lowering import Lowered, lower
 from edgekit.formats.conventions.witness import Witness
 from edgekit.formats.files import describe_tensors, write_artifact
+from edgekit.formats.onnx.float_layers import keep_layers_in_float
 from edgekit.formats.onnx.fused import optimised_graph
-from edgekit.formats.onnx.rewrite import clean, fuse_pads, use_global_pools
+from edgekit.formats.onnx.rewrite import clean, declare_wide_codes, fuse_pads, use_global_pools
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.schema.manifest import ArtifactRow
@@ -58,6 +59,8 @@ def export_onnx(
         lowered = lower(model, find_convention(convention), options.batch)
         module = lowered.module
     proto = to_onnx(module, model, options)
+    if lowered is not None and find_convention(convention).quantises_weights:
+        keep_layers_in_float(proto)
     path = write_artifact(folder / f"{stem}.onnx", proto.SerializeToString(deterministic=True))
     fused, in_float = optimised_graph(path.path)
     inputs, outputs = describe_tensors(model, options.batch, preprocess)
@@ -106,6 +109,7 @@ def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.Model
     assert program is not None
     proto = program.model_proto
     clean(proto)
+    declare_wide_codes(proto)
     use_global_pools(proto.graph)
     fuse_pads(proto.graph)
     try:

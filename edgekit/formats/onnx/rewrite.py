@@ -33,6 +33,16 @@ def _all(model: onnx.ModelProto) -> Iterator[onnx.ModelProto | onnx.NodeProto | 
     yield from model.graph.output
 
 
+def declare_wide_codes(model: onnx.ModelProto) -> None:
+    """16-bit codes need operator set 21, which leaves the meaning of every older operator as it was."""
+    wide = (onnx.TensorProto.INT16, onnx.TensorProto.UINT16)
+    if any(tensor.data_type in wide for tensor in model.graph.initializer):
+        for opset in model.opset_import:
+            if opset.domain == "":
+                opset.version = max(opset.version, 21)
+        model.ir_version = max(model.ir_version, 10)
+
+
 def use_global_pools(graph: onnx.GraphProto) -> int:
     """ReduceMean over height and width becomes GlobalAveragePool, which has an integer kernel. Returns how many."""
     constants = _constants(graph)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from edgekit.formats.artifact import Artifact
 from edgekit.formats.conventions.convention import find_convention
+from edgekit.formats.conventions.grids import Grid
 from edgekit.formats.conventions.lowering import Lowered, lower
-from edgekit.formats.conventions.placement import Grid
 from edgekit.formats.conventions.witness import Witness
 from edgekit.formats.files import describe_tensors, write_artifact
 from edgekit.formats.tflite.convert import CHANNELS_LAST, convert
+from edgekit.formats.tflite.float_layers import marked
 from edgekit.formats.tflite.fused import executed_operators
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
@@ -31,21 +32,26 @@ def export_tflite(
         MissingExtraError: litert-torch is not installed.
         FormatError: an operator has no TFLite form, or LiteRT refuses the file.
     """
+    if model.table is not None and not model.table.integer:
+        from edgekit.formats.tflite.weight_only import export_weight_only  # which describes tensors by this file
+
+        return export_weight_only(model, convention, folder, stem, options, preprocess)
     lowered: Lowered | None = None
     if model.table is None:
         module = trace(model, options.batch).module
     else:
         lowered = lower(model, find_convention(convention), options.batch)
         module = lowered.module
-    content = convert(module, model, options.batch, integer=lowered is not None)
+    with marked(module) as marks:
+        content = convert(module, model, options.batch, integer=lowered is not None)
     import ai_edge_litert
 
     from edgekit.formats.tflite.rewrite import rewrite  # the schema of the file comes with ai-edge-litert
 
-    content = rewrite(content, [spec.name for spec in model.inputs], [spec.name for spec in model.outputs])
+    content = rewrite(content, [spec.name for spec in model.inputs], [spec.name for spec in model.outputs], marks)
     written = write_artifact(folder / f"{stem}.tflite", content)
     fused, in_float = executed_operators(written.path)
-    inputs, outputs = _tensors(model, options.batch, preprocess, lowered)
+    inputs, outputs = litert_tensors(model, options.batch, preprocess, lowered)
     row = ArtifactRow(
         format="tflite",
         convention=convention,
@@ -63,7 +69,7 @@ def export_tflite(
     return Artifact(folder, row, Witness(module))
 
 
-def _tensors(
+def litert_tensors(
     model: Model, batch: int, preprocess: Preprocess | None, lowered: Lowered | None
 ) -> tuple[tuple[ArtifactTensor, ...], tuple[ArtifactTensor, ...]]:
     """Inputs and outputs as LiteRT sees them: channels-last, and in codes where the program has a grid."""
@@ -82,5 +88,5 @@ def _as_litert(tensor: ArtifactTensor, grid: Grid | None) -> ArtifactTensor:
         n, c, h, w = tensor.shape
         update = {"layout": CHANNELS_LAST[tensor.layout], "shape": (n, h, w, c)}
     if grid is not None:
-        update |= {"dtype": "int8", "scale": grid.scale, "zero_point": grid.zero_point}
+        update |= {"dtype": grid.dtype, "scale": grid.scale, "zero_point": grid.zero_point}
     return tensor.model_copy(update=update)

@@ -1,4 +1,4 @@
-"""Rewrites of a converted TFLite graph, on the schema's own objects: smaller, faster, without the exporter's traces.
+"""Rewrites of a converted TFLite graph: smaller and faster, without the exporter's traces.
 
 Each rewrite keeps every integer the same; tests compare the outputs before and after.
 """
@@ -11,80 +11,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.errors import FormatError
+from edgekit.formats.tflite.graph import CONVOLUTIONS, Graph, Op
+from edgekit.formats.tflite.strip import drop_unused, share_empty_buffers, strip
 
-Op = schema.BuiltinOperator
-_OP_NAMES = {value: name for name, value in vars(Op).items() if isinstance(value, int)}
-_CONVOLUTIONS = (Op.CONV_2D, Op.DEPTHWISE_CONV_2D)
 _NCHW_TO_NHWC, _NHWC_TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
-
-
-class Graph:
-    """One subgraph with the look-ups that rewrites need."""
-
-    def __init__(self, model: Any) -> None:
-        self.model, self.sub = model, model.subgraphs[0]
-
-    def kind(self, op: Any) -> int:
-        """Builtin code of an operator."""
-        return int(self.model.operatorCodes[op.opcodeIndex].builtinCode)
-
-    def maker(self, tensor: int) -> Any:
-        """The operator that writes a tensor; None for inputs and constants."""
-        return next((op for op in self.sub.operators if tensor in op.outputs), None)
-
-    def readers(self, tensor: int) -> list[Any]:
-        """The operators that read a tensor."""
-        return [op for op in self.sub.operators if tensor in op.inputs]
-
-    def only_reader(self, op: Any) -> Any:
-        """The one operator that reads the output of `op`, if that is its only use; else None."""
-        readers = self.readers(op.outputs[0])
-        return readers[0] if len(readers) == 1 and op.outputs[0] not in self.sub.outputs else None
-
-    def shape(self, tensor: int) -> list[int]:
-        """Static shape of a tensor."""
-        return [int(size) for size in self.sub.tensors[tensor].shape]
-
-    def data(self, tensor: int, dtype: type[np.generic]) -> Any | None:
-        """Constant content of a tensor, or None."""
-        content = self.model.buffers[self.sub.tensors[tensor].buffer].data
-        if content is None or len(content) == 0:
-            return None
-        return np.frombuffer(bytes(content), dtype).reshape(self.shape(tensor))
-
-    def set_data(self, tensor: int, array: Any) -> None:
-        """Give a tensor constant content of its own."""
-        buffer = schema.BufferT()
-        buffer.data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
-        self.model.buffers.append(buffer)
-        self.sub.tensors[tensor].buffer = len(self.model.buffers) - 1
-        self.sub.tensors[tensor].shape = np.array(array.shape, np.int32)
-
-    def add_tensor(self, like: int, name: bytes, array: Any | None = None, shape: list[int] | None = None) -> int:
-        """A new tensor of the type and quantisation of another."""
-        source = self.sub.tensors[like]
-        tensor = schema.TensorT()
-        tensor.type, tensor.quantization, tensor.name = source.type, source.quantization, name
-        tensor.buffer = 0
-        tensor.hasRank = source.hasRank
-        self.sub.tensors.append(tensor)
-        index = len(self.sub.tensors) - 1
-        if array is not None:
-            self.set_data(index, array)
-        else:
-            tensor.shape = np.array(shape, np.int32)
-        return index
-
-    def opcode(self, kind: int, version: int) -> int:
-        """Index of an operator code, added if absent."""
-        for index, code in enumerate(self.model.operatorCodes):
-            if code.builtinCode == kind:
-                code.version = max(code.version, version)
-                return index
-        code = schema.OperatorCodeT()
-        code.builtinCode, code.deprecatedBuiltinCode, code.version = kind, min(kind, 127), version
-        self.model.operatorCodes.append(code)
-        return len(self.model.operatorCodes) - 1
 
 
 def cancel_layout_changes(graph: Graph) -> int:
@@ -178,7 +108,7 @@ def same_padding(graph: Graph) -> int:
     done = 0
     for pad in list(graph.sub.operators):
         conv = graph.only_reader(pad) if graph.kind(pad) == Op.PAD else None
-        if conv is None or graph.kind(conv) not in _CONVOLUTIONS or conv.inputs[0] != pad.outputs[0]:
+        if conv is None or graph.kind(conv) not in CONVOLUTIONS or conv.inputs[0] != pad.outputs[0]:
             continue
         options = conv.builtinOptions
         amounts = graph.data(pad.inputs[1], np.int32)
@@ -202,90 +132,66 @@ def same_padding(graph: Graph) -> int:
     return done
 
 
-def strip(model: Any, inputs: list[str], outputs: list[str]) -> None:
-    """Remove the exporter's names and notes; name inputs and outputs as the network does, the rest by operator."""
-    graph = Graph(model)
-    model.description = b""
-    model.metadata = [item for item in model.metadata or [] if item.name == b"min_runtime_version"]
-    graph.sub.name = b"main"
-    seen: dict[str, int] = {}
-    ends = [*map(int, graph.sub.inputs), *map(int, graph.sub.outputs)]
-    if len(set(ends)) != len(ends):
-        raise FormatError(
-            "one tensor is two inputs or outputs of the network, and TFLite knows a tensor by one name",
-            f"inputs {', '.join(inputs)}; outputs {', '.join(outputs)}",
-            "return each tensor once and no input as it came, or drop tflite from export.formats",
-        )
-    named = dict(zip(ends, [*inputs, *outputs], strict=True))
+def wide_biases(graph: Graph) -> int:
+    """Biases of layers with 16-bit inputs are 64-bit integers, as their kernels read them. Returns how many."""
+    done = 0
     for op in graph.sub.operators:
-        kind = _OP_NAMES[graph.kind(op)].lower()
-        seen[kind] = seen.get(kind, 0) + 1
-        for position, tensor in enumerate(op.inputs):
-            if tensor >= 0 and tensor not in named and graph.maker(tensor) is None:
-                role = ("input", "weight", "bias")[min(position, 2)] if graph.kind(op) in _WEIGHTED else "constant"
-                named[tensor] = f"{kind}_{seen[kind]}.{role}"
-        for tensor in op.outputs:
-            named.setdefault(tensor, f"{kind}_{seen[kind]}")
-    for index, tensor in enumerate(graph.sub.tensors):
-        tensor.name = named.get(index, "").encode()
-    for part in model.subgraphs[1:]:  # what a composite operator is made of, for runtimes that do not know it
-        part.name = b""
-        for tensor in part.tensors:
-            tensor.name = b""
-    for signature in model.signatureDefs or []:
-        for item in [*signature.inputs, *signature.outputs]:
-            item.name = named[item.tensorIndex].encode()
+        if graph.kind(op) not in (*CONVOLUTIONS, Op.FULLY_CONNECTED) or len(op.inputs) < 3 or op.inputs[2] < 0:
+            continue
+        source, bias = graph.sub.tensors[op.inputs[0]], graph.sub.tensors[op.inputs[2]]
+        if source.type != schema.TensorType.INT16 or bias.type != schema.TensorType.INT32:
+            continue
+        values = graph.data(op.inputs[2], np.int32)
+        assert values is not None
+        graph.set_data(op.inputs[2], values.astype(np.int64))
+        bias.type = schema.TensorType.INT64
+        done += 1
+    return done
 
 
-_WEIGHTED = (*_CONVOLUTIONS, Op.FULLY_CONNECTED)
+def drop_marks(graph: Graph) -> int:
+    """Take out the marks of `float_layers.py`: FLOOR between DEQUANTIZE and a layer. Returns how many."""
+    done = 0
+    for op in list(graph.sub.operators):
+        if graph.kind(op) != Op.FLOOR or op.outputs[0] in graph.sub.outputs:
+            continue
+        before, after = graph.maker(op.inputs[0]), graph.only_reader(op)
+        while after is not None and graph.kind(after) in (Op.TRANSPOSE, Op.RESHAPE):
+            after = graph.only_reader(after)
+        if before is None or after is None or graph.kind(before) != Op.DEQUANTIZE:
+            continue
+        if graph.kind(after) in (*CONVOLUTIONS, Op.FULLY_CONNECTED):
+            for reader in graph.readers(op.outputs[0]):
+                reader.inputs = [op.inputs[0] if tensor == op.outputs[0] else tensor for tensor in reader.inputs]
+            graph.sub.operators.remove(op)
+            done += 1
+    return done
 
 
-def share_empty_buffers(model: Any) -> None:
-    """Tensors without content, all activations, refer to buffer 0, which the schema keeps empty for them."""
-    for part in model.subgraphs:
-        for tensor in part.tensors:
-            buffer = model.buffers[tensor.buffer]
-            if (buffer.data is None or len(buffer.data) == 0) and not buffer.offset:
-                tensor.buffer = 0
+def rewrite(content: bytes, inputs: list[str], outputs: list[str], marks: int = 0) -> bytes:
+    """All rewrites, and the model packed again.
 
+    Args:
+        marks: how many layers were marked to stay in float.
 
-def drop_unused(model: Any) -> None:
-    """Remove tensors of the main graph, and buffers and operator codes, that nothing refers to; renumber the rest."""
-    sub = model.subgraphs[0]
-    used = {int(t) for op in sub.operators for t in (*op.inputs, *op.outputs) if t >= 0}
-    used |= {int(t) for t in (*sub.inputs, *sub.outputs)}
-    order = sorted(used)
-    place = {-1: -1, **{old: new for new, old in enumerate(order)}}
-    for op in sub.operators:
-        op.inputs = [place[int(t)] for t in op.inputs]
-        op.outputs = [place[int(t)] for t in op.outputs]
-    sub.inputs, sub.outputs = [place[int(t)] for t in sub.inputs], [place[int(t)] for t in sub.outputs]
-    sub.tensors = [sub.tensors[t] for t in order]
-    for signature in model.signatureDefs or []:
-        for item in [*signature.inputs, *signature.outputs]:
-            item.tensorIndex = place[item.tensorIndex]
-    operators = [op for part in model.subgraphs for op in part.operators]
-    codes = sorted({op.opcodeIndex for op in operators})
-    for op in operators:
-        op.opcodeIndex = codes.index(op.opcodeIndex)
-    model.operatorCodes = [model.operatorCodes[c] for c in codes]
-    holders = [*(t for part in model.subgraphs for t in part.tensors), *(model.metadata or [])]
-    buffers = sorted({0, *(holder.buffer for holder in holders)})
-    for holder in holders:
-        holder.buffer = buffers.index(holder.buffer)
-    model.buffers = [model.buffers[b] for b in buffers]
-
-
-def rewrite(content: bytes, inputs: list[str], outputs: list[str]) -> bytes:
-    """All rewrites, and the model packed again."""
+    Raises:
+        FormatError: the marks did not come through the converter, or one tensor is two inputs or outputs.
+    """
     import flatbuffers
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     graph = Graph(model)
+    if (found := drop_marks(graph)) != marks:
+        raise FormatError(
+            f"{marks} layers are kept in float, and the converted graph shows {found} of them",
+            "format tflite",
+            "drop tflite from export.formats, or let those layers be quantised; and report this",
+        )
     cancel_layout_changes(graph)
     pads_in_channels_last(graph)
     single_channel_convolutions(graph)
     same_padding(graph)
+    wide_biases(graph)
     strip(model, inputs, outputs)
     share_empty_buffers(model)
     drop_unused(model)

@@ -136,3 +136,68 @@ def _first_layer(module: fx.GraphModule, x: torch.Tensor, weight: str, bias: str
             tensor = tensor * scale.reshape(-1, *[1] * (tensor.dim() - 1))
         tensors.append(tensor)
     return F.conv2d(x, *tensors, padding=1)
+
+
+@pytest.mark.parametrize("name", sorted(CONVENTIONS))
+def test_codes_of_fewer_bits_are_stored_as_they_are_in_every_convention(name: str) -> None:
+    model = quantised(nets.TINY_CONV, weights="int4")
+    assert model.table is not None
+    lowered = lower(model, CONVENTIONS[name])
+    (row,) = (row for row in lowered.tensors if row.tensor == "pointwise.weight")
+    assert (row.bits, row.dtype) == (4, "int8")
+    stored = lowered.module.pointwise.weight_codes  # type: ignore[union-attr]
+    codes = model.table.weights["pointwise.weight"]
+    expected = codes.values() if name == "litert" else codes.codes
+    torch.testing.assert_close(stored, expected, rtol=0, atol=0)
+    assert int(codes.codes.abs().max()) == 7
+
+
+def test_a_measured_shift_replaces_the_one_from_means_where_the_codes_are_the_tables() -> None:
+    model = quantised(nets.TINY_CONV)
+    assert model.table is not None
+    shift = torch.linspace(-0.5, 0.7, 6)
+    table = replace(model.table, shifts={"pointwise/conv2d": shift})
+    plain = lower(replace(model, table=replace(model.table, means={})), CONVENTIONS["tensorrt"])
+    bias = plain.module.pointwise.bias_codes  # type: ignore[union-attr]
+    shifted = lower(replace(model, table=table), CONVENTIONS["tensorrt"])
+    torch.testing.assert_close(shifted.module.pointwise.bias_codes, bias - shift)  # type: ignore[union-attr, operator]
+    # fewer levels are other codes, of which the shift says nothing
+    codes = [
+        lower(replace(model, table=one), CONVENTIONS["onnxruntime-x86"]).module.pointwise.bias_codes  # type: ignore[union-attr]
+        for one in (table, model.table)
+    ]
+    torch.testing.assert_close(*codes)
+
+
+@pytest.mark.parametrize("change", [{"number": "e4m3"}, {"group": 2}])
+def test_weights_that_integer_kernels_do_not_read_are_refused(change: dict[str, object]) -> None:
+    model = quantised(nets.TINY_CONV)
+    assert model.table is not None
+    weights = model.table.weights | {"linear.weight": replace(model.table.weights["linear.weight"], **change)}  # type: ignore[arg-type]
+    with pytest.raises(FormatError) as caught:
+        lower(replace(model, table=replace(model.table, weights=weights)), CONVENTIONS["onnxruntime-arm"])
+    assert "linear.weight" in caught.value.where
+
+
+def test_four_bit_activations_are_limited_codes_of_eight_and_say_so() -> None:
+    model = quantised(nets.TINY_RESIDUAL, activations="int4")
+    lowered = lower(model, CONVENTIONS["onnxruntime-x86-vnni"], 4)
+    rows = [row for row in lowered.tensors if row.role == "activation"]
+    assert {(row.bits, row.dtype) for row in rows} == {(4, "uint8")}
+    assert {row.node for row in lowered.in_float} >= {"stem/conv2d", "/add", "linear/linear"}
+    assert all("simulated" in row.reason for row in lowered.in_float)
+    (x,) = model.example(4, seed=3)
+    (y,) = Witness(lowered.module)(3 * x)  # far beyond the calibrated range: limited, not merely clipped at 255
+    (grid,) = lowered.outputs
+    assert grid is not None
+    codes = y / grid.scale + grid.zero_point
+    assert float(codes.min()) >= -1e-3
+    assert float(codes.max()) <= 15 + 1e-3
+
+
+@pytest.mark.parametrize("name", ["litert", "tensorrt"])
+def test_four_bit_activations_are_refused_where_nothing_simulates_them(name: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        lower(quantised(nets.TINY_CONV, activations="int4"), CONVENTIONS[name])
+    assert "4-bit" in caught.value.what
+    assert "int8" in caught.value.fix

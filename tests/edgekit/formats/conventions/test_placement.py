@@ -11,7 +11,7 @@ from edgekit.formats.conventions.convention import CONVENTIONS, find_convention
 from edgekit.formats.conventions.placement import Placement, place
 from edgekit.nets.model import Model
 from edgekit.nets.program import Program, trace
-from edgekit.nets.quantisation import EdgeRange, QuantisationTable
+from edgekit.nets.quantisation import EdgeRange, Kept, QuantisationTable
 from edgekit.passes.quantize.quantize import quantize
 from edgekit.schema.passes import QuantizeOptions
 from tests import nets
@@ -177,3 +177,28 @@ def test_an_activation_with_two_readers_is_not_swallowed_by_its_convolution() ->
     program, placement = _placed(replace(model, table=QuantisationTable(edges, {})), "litert")
     nodes: list[fx.Node] = list(placement.grids)
     assert {"conv/conv2d", "/relu", "/add"} <= _names(program, nodes)
+
+
+@pytest.mark.parametrize("name", sorted(CONVENTIONS))
+def test_a_layer_kept_in_float_has_neither_grid_nor_activation_in_integers(name: str) -> None:
+    model = quantised(nets.TINY_RESIDUAL)
+    assert model.table is not None
+    table = replace(model.table, kept={"conv1/conv2d": Kept("float", "it loses too much")})
+    program, placement = _placed(replace(model, table=table), name)
+    assert [(row.node, row.reason) for row in placement.in_float] == [
+        ("conv1/conv2d", "kept in float: it loses too much")
+    ]
+    conv = program.node("conv1/conv2d")
+    assert conv not in placement.grids
+    assert conv not in placement.integer
+    assert program.node("/relu_1") not in placement.integer  # computed by the same kernel
+    assert program.node("conv2/conv2d") in placement.users[program.node("/relu_1")]
+    assert program.node("conv2/conv2d") in placement.integer
+
+
+def test_a_layer_kept_in_a_wider_format_is_as_integer_as_the_others() -> None:
+    model = quantised(nets.TINY_RESIDUAL)
+    assert model.table is not None
+    table = replace(model.table, kept={"conv1/conv2d": Kept("int8", "the rest is int4")})
+    _, placement = _placed(replace(model, table=table), "litert")
+    assert placement.in_float == ()
