@@ -61,10 +61,10 @@ def _lowest(task: Task, tensors: Tensors, regions: list[Region]) -> Tensor:
     def see(name: str, value: Tensor) -> None:
         if name in makers:
             classes = task.flow.classes[name].flatten()
-            lowest.scatter_reduce_(0, classes, value.double().flatten(), "amin")
+            lowest.scatter_reduce_(0, classes, value.flatten(), "amin")
 
     with torch.no_grad():
-        run = Run(task.program, tensors, see)
+        run = Run(task.program, tensors, see, torch.float64)
         for inputs in one_by_one(task.samples()):
-            run.run(inputs)
+            run.run(inputs.double())
     return lowest

@@ -159,7 +159,7 @@ class Tracer:
 
     def fixed(self, node: fx.Node, reason: str) -> Classes:
         """One blocked class for all that a node makes."""
-        one = self.channels.new(1)
+        one = self.channels.new(1)[0]
         self.channels.block(one, reason)
         value = node.meta.get("val")
         if isinstance(value, tuple | list):
