@@ -17,7 +17,7 @@ from edgekit.nets.graph import (
     tensor_of,
     zero_pad,
 )
-from edgekit.nets.movement import flatten_linears, shorten_chains, split_linears
+from edgekit.nets.movement import flatten_rows, shorten_chains, split_linears
 from edgekit.numerics.fold import NormStats, fold_batch_norm
 
 _PADDED_BY_WORD = {aten.conv1d.padding: aten.conv1d.default, aten.conv2d.padding: aten.conv2d.default}
@@ -52,7 +52,7 @@ def canonicalise(module: fx.GraphModule) -> None:
     _fold_norms(module)
     _fold_pads(module)
     _global_pools(module)
-    flatten_linears(module)
+    flatten_rows(module)
     split_linears(module)
     fold_scales(module)
     store_numbers(module)

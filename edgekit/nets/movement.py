@@ -43,45 +43,69 @@ def origin(node: fx.Node) -> fx.Node:
     return node
 
 
-def flatten_linears(module: fx.GraphModule) -> None:
-    """A linear layer on more than two axes becomes one on a matrix of rows, which runtimes have the better kernel for.
+def flatten_rows(module: fx.GraphModule) -> None:
+    """Linear layers work on a matrix of rows, and products on one axis of matrices: runtimes have the better kernels
+    for that, or make it so themselves at every run.
 
-    Layers that work on each row or element by itself follow it onto the matrix, so that few reshapes are left.
+    Operators that work on each row or element by itself follow, so that few reshapes are left.
     """
-    flattened: set[fx.Node] = set()  # reshapes back from a matrix
+    flattened: set[fx.Node] = set()  # reshapes back from what was flattened
     for node in list(module.graph.nodes):
         if node.op != "call_function":
             continue
-        if node.target in LINEAR and value_of(node).dim() > 2:
+        value = node.meta.get("val")
+        if node.target in LINEAR and value.dim() > 2:
             source = node.all_input_nodes[0]
             node.args = (_reshape(node, source, [-1, value_of(source).shape[-1]]), *node.args[1:])
-            flattened.add(_reshape_back(node))
+            flattened.add(_reshape_back(node, 1))
+        elif node.target is aten.matmul.default and _batched(node):
+            node.args = tuple(_reshape(node, arg, [-1, *value_of(arg).shape[-2:]]) for arg in node.args)
+            flattened.add(_reshape_back(node, 2))
         elif _works_on_rows(node) and node.args[0] in flattened:
-            node.args = (node.args[0].args[0], *node.args[1:])
-            flattened.add(_reshape_back(node))
+            (back, *others) = node.args
+            if node.target is aten.softmax.int:
+                others[0] = -1  # there are fewer axes before it now
+            node.args = (back.args[0], *others)
+            flattened.add(_reshape_back(node, value_of(back.args[0]).dim() - 1))
         elif node.target in _OF_TWO and not node.kwargs:
             pair = [arg for arg in node.args if isinstance(arg, fx.Node) and not is_weight(arg)]
-            matrices = [arg.args[0] for arg in pair if arg in flattened]
-            if len(pair) != 2 or not matrices or len({value_of(arg).shape for arg in pair}) != 1:
+            flat = [arg.args[0] for arg in pair if arg in flattened]
+            if len(pair) != 2 or not flat or len({value_of(arg).shape for arg in pair}) != 1:
                 continue
-            (matrix, *_) = matrices
-            assert isinstance(matrix, fx.Node)
-            shape = list(value_of(matrix).shape)
-            node.args = tuple(arg.args[0] if arg in flattened else _reshape(node, arg, shape) for arg in pair)
-            flattened.add(_reshape_back(node))
+            (first, *_) = flat
+            assert isinstance(first, fx.Node)
+            shape = list(value_of(first).shape)
+            node.args = tuple(_flat(node, arg, shape, flattened) for arg in pair)
+            flattened.add(_reshape_back(node, len(shape) - 1))
+
+
+def _flat(place: fx.Node, source: fx.Node, shape: list[int], flattened: set[fx.Node]) -> fx.Node:
+    if source in flattened and list(value_of(source.all_input_nodes[0]).shape) == shape:
+        return source.all_input_nodes[0]
+    return _reshape(place, source, shape)
+
+
+def _batched(node: fx.Node) -> bool:
+    """Whether both sides of a product are arrays of as many matrices, along more than one axis."""
+    if any(not isinstance(arg, fx.Node) or is_weight(arg) for arg in node.args):
+        return False
+    left, right = (value_of(arg).shape for arg in node.args if isinstance(arg, fx.Node))
+    return len(left) > 3 and left[:-2] == right[:-2]
 
 
 def _works_on_rows(node: fx.Node) -> bool:
+    if node.target is aten.softmax.int:
+        return node.args[1] in (-1, value_of(node).dim() - 1)
     return node.target in _BY_ELEMENT or (node.target is aten.layer_norm.default and len(node.args[1]) == 1)  # type: ignore[arg-type]
 
 
-def _reshape_back(node: fx.Node) -> fx.Node:
-    """A reshape behind `node`, which now makes a matrix, to what it made before; all readers read the reshape."""
+def _reshape_back(node: fx.Node, kept: int) -> fx.Node:
+    """A reshape behind `node`, which now has one axis and the last `kept`, to the shape it had; readers read that."""
     value = value_of(node)
     back = _reshape(node.next, node, list(value.shape))
     back.meta["nn_module_stack"] = node.meta.get("nn_module_stack")
     node.replace_all_uses_with(back, delete_user_cb=lambda user: user is not back)
-    node.meta["val"] = value.reshape(-1, value.shape[-1])
+    node.meta["val"] = value.reshape(-1, *value.shape[value.dim() - kept :])
     return back
 
 

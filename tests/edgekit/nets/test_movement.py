@@ -139,3 +139,36 @@ def test_movement_that_leaves_elements_out_keeps_its_function() -> None:
     model = _model(Picked())
     (x,) = model.example(2, seed=3)
     torch.testing.assert_close(trace(model, 2).module(x), model.network(x))
+
+
+def test_products_of_matrices_are_along_one_axis_and_their_softmax_with_them() -> None:
+    class Heads(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            heads = x.tanh().view(x.shape[0], TOKENS, HEADS, -1).transpose(1, 2)  # (N, heads, tokens, width of a head)
+            chances = (heads @ heads.transpose(-2, -1)).softmax(3)
+            return (chances @ heads).transpose(1, 2).flatten(2).relu()
+
+    model = _model(Heads())
+    program = trace(model, 2)
+    ranks = {
+        n.target: n.meta["val"].dim() for n in program.names if n.target in (aten.matmul.default, aten.softmax.int)
+    }
+    assert ranks == {aten.matmul.default: 3, aten.softmax.int: 3}
+    (x,) = model.example(2, seed=3)
+    torch.testing.assert_close(program.module(x), model.network(x))
+
+
+def test_a_sum_of_a_matrix_and_of_products_is_as_the_network_has_it() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            heads = x.view(x.shape[0], TOKENS, HEADS, -1)
+            return (self.layer(heads) + heads @ heads.transpose(-2, -1) @ heads).relu()
+
+    model = _model(Mixed())
+    (x,) = model.example(2, seed=3)
+    torch.testing.assert_close(trace(model, 2).module(x), model.network(x), rtol=1e-5, atol=1e-5)
