@@ -14,11 +14,10 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from edgekit.errors import FormatError
-from edgekit.nets.graph import is_weight, set_tensor, tensor_of
+from edgekit.nets.graph import set_tensor, tensor_of
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import QuantisationTable, WeightCodes
-from edgekit.numerics.bias import rounding_shift
-from edgekit.passes.quantize.simulate import weighted
+from edgekit.passes.quantize.simulate import bias_shift, weighted
 from edgekit.schema.manifest import QuantisedTensor
 from edgekit.schema.scheme import is_minifloat
 
@@ -51,9 +50,9 @@ def decode_weights(program: Program, table: QuantisationTable) -> tuple[Quantise
                 "the network changed after it was quantised; run quantize as the last step",
             )
         codes = table.weights[weight]
-        bias = node.args[2] if len(node.args) > 2 else None
-        shift = _shift(program, table, name, node)
-        if is_weight(bias) and shift is not None:
+        shift = bias_shift(program, table, name, node, codes.values())
+        if shift is not None:
+            bias = node.args[2]
             assert isinstance(bias, fx.Node)
             set_tensor(program.module, str(bias.target), tensor_of(program.module, bias) - shift)
         rows.append(_row(weight, codes))
@@ -61,16 +60,6 @@ def decode_weights(program: Program, table: QuantisationTable) -> tuple[Quantise
         weight = program.weight_name(node)
         set_tensor(program.module, weight, table.weights[weight].values())
     return tuple({row.tensor: row for row in rows}.values())
-
-
-def _shift(program: Program, table: QuantisationTable, name: str, node: fx.Node) -> Tensor | None:
-    """(C_out,) what a layer's bias takes back: as measured, else as the mean of its input gives it."""
-    if name in table.shifts:
-        return table.shifts[name]
-    if name not in table.means:
-        return None
-    error = table.weights[program.weight_name(node)].values() - tensor_of(program.module, node.args[1])  # type: ignore[arg-type]
-    return rounding_shift(error, table.means[name])
 
 
 def stored_layers(program: Program, table: QuantisationTable) -> dict[str, fx.Node]:
@@ -104,17 +93,17 @@ def round_inputs(module: fx.GraphModule, roundings: Mapping[fx.Node, Rounding]) 
     module.recompile()
 
 
-def affine_rounding(dims: int | None) -> Rounding:
+def affine_rounding(axes: tuple[int, ...] | None) -> Rounding:
     """Rounding to 256 levels from the smallest to the largest value, 0 among them.
 
     Args:
-        dims: how many of the last axes share a grid: 1 for rows of a matrix, 3 for images of a batch; none: all.
+        axes: what shares a grid: the last for rows of a matrix, the last three for images of a batch; none: all.
     """
 
     def round_input(values: Tensor) -> Tensor:
         x = values.float()  # kernels make their grids in float32
-        axes = tuple(range(x.dim()) if dims is None else range(-dims, 0))
-        low, high = x.amin(axes, keepdim=True).clamp_max(0), x.amax(axes, keepdim=True).clamp_min(0)
+        over = tuple(range(x.dim())) if axes is None else axes
+        low, high = x.amin(over, keepdim=True).clamp_max(0), x.amax(over, keepdim=True).clamp_min(0)
         scale = ((high - low) / 255).clamp_min(torch.finfo(torch.float32).tiny)
         zero_point = (-low / scale).round().clamp(0, 255)
         codes = ((x / scale).round() + zero_point).clamp(0, 255)

@@ -19,14 +19,14 @@ from tests.edgekit.formats.quantised import context
 
 
 class Mixer(nn.Module):
-    """(N, 2, 8, 8) -> (N, 5). Widths are no multiples of 16, so that the last group is a short one."""
+    """(N, 2, 8, 8) -> (N, 5). 40 inputs make no whole groups of 16, 64 do."""
 
     def __init__(self) -> None:
         super().__init__()
         self.patches = nn.Conv2d(2, 40, 2, 2)
         self.depthwise = nn.Conv2d(40, 40, 3, 1, 1, groups=40)
-        self.up = nn.Linear(40, 72)
-        self.down = nn.Linear(72, 40, bias=False)
+        self.up = nn.Linear(40, 64)
+        self.down = nn.Linear(64, 40, bias=False)
         self.norm = nn.LayerNorm(40)
         self.classes = nn.Linear(40, 5)
 
@@ -37,8 +37,8 @@ class Mixer(nn.Module):
 
 
 # weights of patches, depthwise, up, down, classes, and their output channels
-WEIGHTS = 320 + 360 + 2880 + 2880 + 200
-CHANNELS = 40 + 40 + 72 + 40 + 5
+WEIGHTS = 320 + 360 + 2560 + 2560 + 200
+CHANNELS = 40 + 40 + 64 + 40 + 5
 
 
 def mixer() -> nn.Module:

@@ -97,14 +97,14 @@ def test_affine_rounding_by_hand() -> None:
 
 def test_what_shares_a_grid() -> None:
     values = torch.tensor([[[0.001, 1.0], [0.001, 100.0]]])
-    whole, rows = affine_rounding(None)(values), affine_rounding(1)(values)
+    whole, rows = affine_rounding(None)(values), affine_rounding((-1,))(values)
     assert whole[0, 0, 0] == 0
     assert rows[0, 0, 0] == 0
     assert whole[0, 0, 1] != 1.0  # on a grid of steps of 100 / 255
     assert rows[0, 0, 1] == 1.0
     images = torch.stack([values, values / 100])
-    assert torch.equal(affine_rounding(3)(images)[0], affine_rounding(None)(values))
-    torch.testing.assert_close(affine_rounding(3)(images)[1], affine_rounding(None)(values) / 100)
+    assert torch.equal(affine_rounding((-3, -2, -1))(images)[0], affine_rounding(None)(values))
+    torch.testing.assert_close(affine_rounding((-3, -2, -1))(images)[1], affine_rounding(None)(values) / 100)
 
 
 def test_group_rounding_by_hand() -> None:
