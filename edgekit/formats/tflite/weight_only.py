@@ -110,7 +110,7 @@ def store_codes(content: bytes, program: Program, table: QuantisationTable) -> t
 
 
 def _storable(table: QuantisationTable) -> QuantisationTable:
-    """The table as TFLite can hold it: scales of groups are float16 there.
+    """The table as LiteRT takes it: scales of groups are float16 in the file, and bfloat16 in XNNPACK's kernel.
 
     Raises:
         FormatError: TFLite has no such weights.
@@ -129,7 +129,7 @@ def _storable(table: QuantisationTable) -> QuantisationTable:
                 "set `activations: dynamic`, leave out group_size, or drop tflite from export.formats",
             )
     weights = {
-        name: weight if weight.group is None else replace(weight, scale=weight.scale.half().float())
+        name: weight if weight.group is None else replace(weight, scale=weight.scale.bfloat16().half().float())
         for name, weight in table.weights.items()
     }
     return replace(table, weights=weights)

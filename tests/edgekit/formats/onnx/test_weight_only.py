@@ -178,7 +178,8 @@ def test_dynamic_layers_round_their_inputs_as_the_program_does(
     plain = dequantised(quantised_mixer(**options, activations="dynamic"))(x).detach().numpy()
     rounded = np.abs(expected - plain).max()  # what the rounding of inputs costs
     assert rounded > 1e-3 * np.abs(expected).max()
-    assert np.abs(given - expected).max() < 0.1 * rounded  # a code or two fall on the other side of the middle
+    assert np.median(np.abs(given - expected)) < 0.01 * rounded
+    assert np.abs(given - expected).max() < rounded  # a code or two fall on the other side of the middle
 
 
 def test_layers_that_read_one_activation_share_its_codes(tmp_path: Path) -> None:
@@ -212,12 +213,16 @@ def test_outside_witness_onnx_runtimes_own_dynamic_quantiser(exported: Exporter,
         per_channel=True,
         weight_type=QuantType.QInt8,
     )
-    ours = exported(weights="int8", activations="dynamic")
+    model = quantised_mixer(weights="int8", activations="dynamic")
+    assert model.table is not None
+    kept = {f"{name}/conv2d": Kept("float", "theirs leaves it in float32") for name in ("patches", "depthwise")}
+    same = replace(model, table=replace(model.table, kept=kept))
+    ours = export_onnx(same, CONVENTION, tmp_path, "ours", Export(batch=3))
     peer = onnxruntime.InferenceSession(str(tmp_path / "theirs.onnx"), providers=["CPUExecutionProvider"])
     x = _inputs()
     real = plain_mixer().network(x).detach().numpy()
     errors = [float(((y - real) ** 2).mean()) for y in (_run(ours, x), peer.run(None, {"image": x.numpy()})[0])]
-    assert errors[0] <= 1.25 * errors[1]  # the same grids; theirs leaves the convolutions in float32
+    assert errors[0] <= 1.25 * errors[1]  # the same grids
     assert ours.row.size_bytes < (tmp_path / "theirs.onnx").stat().st_size
 
 
