@@ -23,6 +23,7 @@ for tier in (
     {"report"},
     {"release"},
     {"pipeline"},
+    {"debug"},
     {"cli"},
 ):
     below = set(LAYERS)
@@ -30,7 +31,7 @@ for tier in (
 LAYERS["errors"] = set()
 ROOT = {"edgekit", "edgekit.__version__"}  # the parent of every module; the agent ships with one of its own
 PREPROCESS = {"preprocess", "errors"}  # the one definition of preprocessing, and what it raises
-AGENT_IMPORTERS = {"devices", "profiling", "store", "report", "release", "pipeline", "cli"}
+AGENT_IMPORTERS = {"devices", "profiling", "store", "report", "release", "pipeline", "debug", "cli"}
 
 
 def imported(source: str, module: str, is_package: bool) -> set[str]:
@@ -136,6 +137,7 @@ def test_commands_that_only_look_import_no_torch():
         ["schema", "recipe"],
         ["devices", "list"],
         ["build", "--help"],
+        ["debug", "parity", "--help"],
         ["plan", "--help"],
     ]
     program = f"""

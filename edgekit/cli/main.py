@@ -20,6 +20,7 @@ from edgekit.schema.find import suggest
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "build": ("edgekit.cli.build:build", "Turn a recipe into a measured, gated bundle."),
     "plan": ("edgekit.cli.plan:plan", "Say what a build would do, and what is cached."),
+    "debug": ("edgekit.cli.debug:debug", "Find the layer at which an artifact departs from its network."),
     "verify": ("edgekit.cli.verify:verify", "Check a bundle's digests, and with --parity its outputs."),
     "targets": ("edgekit.cli.targets:targets", "List the classes of hardware, or show one."),
     "passes": ("edgekit.cli.passes:passes", "List the passes, or show one with its options."),

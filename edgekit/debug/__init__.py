@@ -1,0 +1,1 @@
+"""Finding the layer at which an artifact departs from what it should be."""
