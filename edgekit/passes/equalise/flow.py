@@ -197,21 +197,22 @@ class Tracer:
         value = self.value(node)
         classes = self.channels.new(value.numel()).reshape(value.shape)
         if self.own(node) is None:
-            self.channels.block(classes, f"{node.target} is stored and shared or computed")
+            self.channels.block(classes, f"{node.target} is shared, or not saved")
         else:
             self.site(node, classes, "offset", node)
         return classes
 
 
 def _own_tensors(module: fx.GraphModule, network: nn.Module) -> frozenset[str]:
-    """Names of the stored tensors that are read in one place only, and have no second name."""
-    named = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
-    memory: dict[int, int] = {}
-    for _, tensor in named:
-        memory[tensor.data_ptr()] = memory.get(tensor.data_ptr(), 0) + 1
-    alone = {name for name, tensor in named if memory[tensor.data_ptr()] == 1}
+    """Names of the stored tensors that are read in one place only, have no second name, and are saved with a model."""
+    named = network.state_dict(keep_vars=True)
+    names_of: dict[int, list[str]] = {}
+    for name, tensor in named.items():
+        names_of.setdefault(tensor.data_ptr(), []).append(name)
     readers: dict[str, int] = {}
     for node in module.graph.nodes:
         if node.op == "get_attr":
             readers[str(node.target)] = readers.get(str(node.target), 0) + len(node.users)
-    return frozenset(name for name, count in readers.items() if count == 1 and name in alone)
+    return frozenset(
+        name for name, count in readers.items() if name in named and count == len(names_of[named[name].data_ptr()]) == 1
+    )

@@ -42,7 +42,7 @@ def _layer(tracer: Tracer, node: fx.Node, axis: int, groups: int) -> Classes:
             return tracer.stop(node)
         return _spread(torch.where(picked == ZERO, ZERO, inputs[picked]), axis, shape)
     if tracer.own(weight) is None or (bias is not None and tracer.own(bias) is None):
-        return tracer.stop(node, f"the weight of {tracer.name(node)} is shared or computed")
+        return tracer.stop(node, f"the weight of {tracer.name(node)} is shared, or not saved")
     if tracer.rotates and groups != 1:
         return tracer.stop(node)
     outputs = tracer.channels.new(value.shape[0])
@@ -112,7 +112,7 @@ def _add(tracer: Tracer, node: fx.Node) -> Classes:
     if not is_weight(second):
         return tracer.channels.join(classes, tracer.of(second).expand(shape))
     if tracer.own(second) is None:
-        return tracer.stop(node, f"{second.target} is added to it, which is shared or computed")
+        return tracer.stop(node, f"{second.target} is added to it, which is shared, or not saved")
     tracer.site(second, _as_stored(tracer, classes, second), "offset", node)
     return classes
 
@@ -138,7 +138,7 @@ def _multiply(tracer: Tracer, node: fx.Node) -> Classes:
     classes = tracer.of(first).expand(shape)
     if is_weight(second):
         if tracer.own(second) is None:
-            return tracer.stop(node, f"it is multiplied by {second.target}, which is shared or computed")
+            return tracer.stop(node, f"it is multiplied by {second.target}, which is shared, or not saved")
         read = _as_stored(tracer, classes, second)
         made = tracer.channels.new(read.numel()).reshape(read.shape)
         tracer.site(second, read, "sink", node)

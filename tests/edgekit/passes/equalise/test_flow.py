@@ -141,6 +141,29 @@ def test_what_stops_a_factor_is_named(between, word):
     assert {flow.reasons[one].partition(" ")[0] for one in made.classes.flatten().tolist()} == {f"/{word}"}
 
 
+class _Stored(nn.Module):
+    """A weight with a second name that nothing reads, or a shift that is not saved with the model."""
+
+    def __init__(self, tied) -> None:
+        super().__init__()
+        self.first, self.second, self.spare = nn.Linear(5, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+        self.spare.weight = self.second.weight if tied else self.spare.weight
+        self.register_buffer("shift", torch.ones(6), persistent=False)
+        self.tied = tied
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.second(x if self.tied else x + self.shift)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_has_a_second_name_or_is_not_saved_stays(tied):
+    _, _, flow = _followed(_Stored(tied), (1, 5))
+    assert find_regions(flow) == ()
+    made = next(site for site in flow.sites if site.tensor == "first.weight" and site.role == "source")
+    assert "shared, or not saved" in flow.reasons[int(made.classes[0, 0])]
+
+
 def test_inputs_and_outputs_keep_their_scale():
     _, _, flow = _followed(Pair(), (1, 5))
     reasons = {site.tensor + " " + site.role: flow.reasons.get(int(site.classes[0, 0])) for site in flow.sites[:2]}
