@@ -18,8 +18,8 @@ from edgekit.nets.recurrent import Recurrent, State
 
 # The first coefficients vary thirty times more than the last ones, and one 8-bit grid holds them all. So the data come
 # divided by these (`std` of the calibration set) and the first weights undo it; powers of two, which float32 scales by
-# exactly.
-FEATURE_SCALES = (32.0, 4.0, 4.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+# exactly. Of all of them these leave the least error in the first products over the calibration samples.
+FEATURE_SCALES = (16.0, 4.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 
 def keyword_lstm(units: int, classes: int = 12) -> nn.Module:
@@ -125,11 +125,14 @@ class KeywordGru(Recurrent):
         return (State("h", self.units),)
 
     def step(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """(N, C), h -> next h = u * h + (1 - u) * q, written with one product less."""
+        """(N, C), h -> next h.
+
+        q + u * (h - q) has one product less, but h - q lies in [-2, 2]: in 8 bits that is a quarter more error.
+        """
         (h,) = state
         reset, update = self.gates(x, h).sigmoid().chunk(2, 1)
         q = self.candidate(x, reset * h).tanh()
-        return (q + update * (h - q),)
+        return (update * h + (1 - update) * q,)
 
     def head(self, *state: Tensor) -> Tensor:
         """(N, classes)."""
