@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from safetensors.numpy import load_file, save_file
 
+from edgekit.data.observers import Seen
 from edgekit.formats.table import FORMATS, Format, export
 from edgekit.nets.model import Model
+from edgekit.nets.program import trace
 from edgekit.nets.recurrent import step_model
 from edgekit.nets.saved import model_digest
+from edgekit.passes.quantize.weight_only import stored_table
 from edgekit.pipeline.evaluate import InferFunction, network_metric, run_artifact
 from edgekit.pipeline.keys import float_metric_key
 from edgekit.pipeline.parity import SAMPLES, Expected, expect, load_expected, save_expected
@@ -25,6 +28,7 @@ from edgekit.profiling.jobs import infer
 from edgekit.schema.base import Record
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import ArtifactMetric, ArtifactRow, ParityRow
+from edgekit.schema.passes import QuantizeOptions
 from edgekit.schema.recipe import Export
 
 # Where artifacts are evaluated: the machine that builds. Never a claim about speed.
@@ -186,10 +190,15 @@ def evaluate_artifact(exported: Exported, workshop: Workshop, infer: InferFuncti
 
 
 def _as(model: Model, precision: str, options: Export) -> Model:
-    """The model with its quantisation table, or the same network without one; one step of it where that is asked for.
+    """The model with its quantisation table, or the same network without one or in halves; one step of it if asked.
 
     Raises:
         ModelError: a step is asked for, and the network has none.
+        PassError: a weight is too large for a half.
     """
-    model = replace(model, table=None) if precision == "fp32" else model
+    if precision == "fp32":
+        model = replace(model, table=None)
+    elif precision == "fp16" and (model.table is None or model.table.activations != "fp16"):
+        options_of_half = QuantizeOptions(weights="fp16", activations="fp16", bias_correction="none")
+        model = replace(model, table=stored_table(trace(model), Seen(), options_of_half))
     return step_model(model) if options.recurrent == "step" else model

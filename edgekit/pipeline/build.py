@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgekit.errors import EdgekitError
 from edgekit.pipeline.artifacts import Exported, export_artifact
 from edgekit.pipeline.draft import draft_bundle
 from edgekit.pipeline.measure import Measured, measure_on
 from edgekit.pipeline.plan import Plan
 from edgekit.pipeline.progress import Reporter, Silent
 from edgekit.pipeline.request import BuildRequest, find_device, plan_build
-from edgekit.pipeline.run import Stages, Workshop, run_steps
+from edgekit.pipeline.run import Stage, Stages, Workshop, run_steps
 from edgekit.pipeline.speed import keep_faster
 from edgekit.release.bundle import check_place, read_manifest, write_bundle
 from edgekit.schema.device import Device
@@ -63,8 +64,9 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
         workshop = Workshop(plan, store, reporter, device=device if request.measure else None)
         stages = run_steps(workshop)
         networks = {"last": stages.model[-1], "reference": stages.model[plan.reference]}
-        exported = tuple(export_artifact(planned, networks[planned.variant.of], workshop) for planned in plan.artifacts)
+        exported, skipped = _export(workshop, networks)
         measured = _measure(request, device, plan, stages, exported, reporter)
+        measured = replace(measured, skipped=(*measured.skipped, *skipped))
         exported, measured = keep_faster(
             exported, measured, plan.recipe.recipe.export.ship, plan.gates.size_bytes, reporter
         )
@@ -72,6 +74,20 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
         bundle = write_bundle(request.out, plan.name, draft)
     manifest = read_manifest(bundle)
     return BuildResult(bundle, manifest, stages.rows, _exit_code(request, manifest, measured))
+
+
+def _export(workshop: Workshop, networks: Mapping[str, Stage]) -> tuple[tuple[Exported, ...], list[Skipped]]:
+    """Every variant of the plan; what is only compared with may fail, and leaves a reason."""
+    exported, skipped = [], []
+    for planned in workshop.plan.artifacts:
+        variant = planned.variant
+        try:
+            exported.append(export_artifact(planned, networks[variant.of], workshop))
+        except EdgekitError as err:
+            if variant.ships:
+                raise
+            skipped.append(Skipped(what="comparison of speed", where=variant.title, reason=f"{err.what}; {err.fix}"))
+    return tuple(exported), skipped
 
 
 def _measure(

@@ -31,7 +31,7 @@ class Variant:
     Attributes:
         stem: of its file name in the bundle.
         precision: every one but `fp32` needs a quantisation table.
-        ships: False for a float version of a quantised artifact, made to compare its speed with.
+        ships: False for a float version of a quantised artifact, made to compare its speed with; it may take its place.
         of: the network that is exported: the last step's, or the one that compression is compared with.
         not_int8: why a quantised model, of whatever numbers, is exported in float32 here; empty where it is not.
     """
@@ -79,7 +79,7 @@ def choose_variants(
     Args:
         quantised: whether the model has a quantisation table.
         precision: what an artifact with that table is called.
-        compare: export the float versions of integer artifacts too.
+        compare: export the float32 versions of integer artifacts too, and float16 where the target computes in it.
         restructured: export the reference network in float as well: the last one has another structure.
 
     Raises:
@@ -95,9 +95,8 @@ def choose_variants(
             )
     taken: set[str] = set()
     variants = []
-    for row in target.formats:
-        if export.formats is not None and row.format not in export.formats:
-            continue
+    rows = [row for row in target.formats if export.formats is None or row.format in export.formats]
+    for row in rows:
         suffix = _SUFFIXES[row.format]
         plain = row.format != "tensorrt" and suffix not in taken
         taken |= {suffix} if plain else set()
@@ -110,6 +109,11 @@ def choose_variants(
             Variant(v.format, v.convention, v.runtime, f"{v.stem}.float", "fp32", ships=False)
             for v in variants
             if v.precision != "fp32" and not v.stand_in
+        ]
+        variants += [
+            Variant(v.format, v.convention, v.runtime, f"{v.stem}.half", "fp16", ships=False)
+            for row, v in zip(rows, variants, strict=False)
+            if v.precision == "int8" and not v.stand_in and not _why_float(row, target, "fp16")
         ]
     if compare and restructured:
         variants += [

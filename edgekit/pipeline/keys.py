@@ -188,7 +188,9 @@ def findings_key(used: tuple[int, ...] | None, around: Surroundings) -> Keyed:
 
 def export_key(variant: Variant, source: str, options: Export, around: Surroundings) -> Keyed:
     """Key of an artifact with its parity samples."""
-    code = follow_modules([f"edgekit.formats.{variant.format}.export", "edgekit.pipeline.parity"])
+    modules = [f"edgekit.formats.{variant.format}.export", "edgekit.pipeline.parity"]
+    halves = ["edgekit.passes.quantize.weight_only"] if variant.precision == "fp16" else []  # made when it is exported
+    code = follow_modules([*modules, *halves])
     return keyed(
         {
             "pass": f"export {variant.title}",

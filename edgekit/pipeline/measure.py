@@ -19,7 +19,8 @@ from edgekit.schema.target import Target
 ProfileFunction = Callable[..., Profile]
 InterleavedFunction = Callable[..., Sequence[Profile]]
 
-_BEFORE, SAME = "the network before compression in float32", "the same network in float32"
+_BEFORE = "the network before compression in float32"
+SAME, HALF = "the same network in float32", "the same network in float16"
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,15 @@ def measure_on(
 
 
 def _float_versions(one: Exported, exported: Sequence[Exported]) -> dict[str, Exported]:
-    """Float versions of an artifact by the network they are of: `reference` and `last`, as far as there are any."""
+    """Float versions of an artifact, as far as there are any: of the reference network, and of the last in both."""
     variant = one.planned.variant
     found = {
-        other.planned.variant.of: other
+        "half" if other.planned.variant.precision == "fp16" else other.planned.variant.of: other
         for other in exported
         if not other.planned.variant.ships
         and (other.planned.variant.format, other.planned.variant.convention) == (variant.format, variant.convention)
     }
-    return {of: found[of] for of in ("reference", "last") if of in found}
+    return {of: found[of] for of in ("reference", "last", "half") if of in found}
 
 
 def _speed(one: Exported, beside: Mapping[str, Profile], profile: Profile, macs_ratio: float) -> list[SpeedRow]:
@@ -118,6 +119,8 @@ def _speed(one: Exported, beside: Mapping[str, Profile], profile: Profile, macs_
             rows.append(_row(f"{one.row.path} in float32", _BEFORE, beside["reference"], last, macs_ratio))
     if last is not None:
         rows.append(_row(one.row.path, SAME, last, profile, 1.0 if rows else macs_ratio))
+    if "half" in beside:
+        rows.append(_row(one.row.path, HALF, beside["half"], profile, 1.0))
     return rows
 
 

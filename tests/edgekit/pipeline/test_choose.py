@@ -32,7 +32,18 @@ def test_a_second_convention_of_a_format_has_it_in_its_name():
 
 def test_float_versions_to_compare_with_are_not_shipped_and_there_is_none_of_a_stand_in():
     variants = choose_variants(JETSON, Export(), quantised=True, compare=True)
-    assert named(variants)[3:] == [("onnx", "model.float", "fp32", False), ("tflite", "model.float", "fp32", False)]
+    assert named(variants)[3:] == [
+        ("onnx", "model.float", "fp32", False),
+        ("tflite", "model.float", "fp32", False),
+        ("onnx", "model.half", "fp16", False),
+        ("tflite", "model.half", "fp16", False),
+    ]
+
+
+def test_halves_are_compared_with_only_where_the_target_computes_in_them_and_for_what_computes_in_integers():
+    assert "model.half" not in {v.stem for v in choose_variants(X86, Export(), quantised=True, compare=True)}
+    stored = choose_variants(JETSON, Export(), quantised=True, precision="int8-weights", compare=True)
+    assert {v.precision for v in stored if not v.ships} == {"fp32"}
 
 
 def test_a_float_model_is_exported_in_float_and_compared_with_nothing():

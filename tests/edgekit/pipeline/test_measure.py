@@ -17,6 +17,7 @@ from edgekit.schema.recipe import Export
 LOCAL = Device(name="bench", target="cpu-x86-64")
 P50_MS = {"model.onnx": 1.0, "model.float.onnx": 2.0, "model.tflite": 3.0, "model.float.tflite": 3.0}
 P50_MS |= {"model.reference.onnx": 5.0, "model.reference.tflite": 2.0}
+P50_MS |= {"model.half.onnx": 0.5, "model.half.tflite": 6.0}
 
 
 def exported(target_name: str, *, restructured: bool = False):
@@ -137,6 +138,17 @@ def test_notes_say_whether_it_stood_in(name):
     measure_on(LOCAL, target, files, 0.5, 1, reporter, profile=bench.one, profile_interleaved=bench.several)  # type: ignore[arg-type]
     assert ("stand-in for jetson-orin-nano" in lines[0]) == (name == "jetson")
     assert "2.00 times as fast as the same network in float32" in lines[0]
+
+
+def test_where_the_target_computes_in_float16_that_is_compared_with_too():
+    found = measured("raspberry-pi-5", Bench(), Device(name="pi", target="raspberry-pi-5", stand_in_for=None))
+    same, half = "the same network in float32", "the same network in float16"
+    assert {(r.artifact, r.reference): (r.speedup, r.verdict) for r in found.speed} == {
+        ("model.onnx", same): (2.0, "faster"),
+        ("model.onnx", half): (0.5, "slower"),
+        ("model.tflite", same): (1.0, "no significant change"),
+        ("model.tflite", half): (2.0, "faster"),
+    }
 
 
 def test_a_new_structure_and_quantisation_are_each_told_what_they_gave():

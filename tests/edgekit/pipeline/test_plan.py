@@ -59,8 +59,9 @@ def test_nothing_comes_after_quantize(planned, late):
 def test_what_a_step_judges_by_must_be_there(planned, tmp_path):
     steps = "steps: [{quantize: {mode: auto}}]"
     assert planned(steps).steps[-1].options.mode == "auto"
-    cut = "loader: digits\npreprocess: {raw_dtype: uint8, raw_layout: NHWC}\ncalibration: {part: train, count: 4}\ntest: {part: test}\n"
-    (tmp_path / "small.yaml").write_text(f"name: small\n{cut}")
+    loader = "loader: digits\npreprocess: {raw_dtype: uint8, raw_layout: NHWC}\n"
+    splits = "calibration: {part: train, count: 4}\ntest: {part: test}\n"
+    (tmp_path / "small.yaml").write_text(f"name: small\n{loader}{splits}")
     with pytest.raises(DataError) as caught:
         planned(steps, settings=("data=./small.yaml",))
     assert "'small' has none" in caught.value.what

@@ -8,7 +8,7 @@ import pytest
 
 from edgekit.pipeline.artifacts import Exported
 from edgekit.pipeline.choose import choose_variants
-from edgekit.pipeline.measure import SAME, Measured
+from edgekit.pipeline.measure import HALF, SAME, Measured
 from edgekit.pipeline.plan import PlannedArtifact
 from edgekit.pipeline.speed import keep_faster
 from edgekit.profiling.statistics import summarise
@@ -22,9 +22,9 @@ BEFORE = "the network before compression in float32"
 SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite"}
 
 
-def exported(tmp_path: Path) -> list[Exported]:
+def exported(tmp_path: Path, target_name: str = "cpu-x86-64") -> list[Exported]:
     """model.onnx, model.tflite, their float versions and those of the reference, each in a folder of its own."""
-    target = load_target("cpu-x86-64").target
+    target = load_target(target_name).target
     found = []
     for variant in choose_variants(target, Export(), quantised=True, compare=True, restructured=True):
         path = variant.stem + SUFFIXES[variant.format]
@@ -36,7 +36,7 @@ def exported(tmp_path: Path) -> list[Exported]:
             convention=variant.convention,
             path=path,
             sha256="0" * 64,
-            size_bytes=100 if variant.precision == "int8" else 400,
+            size_bytes={"int8": 100, "fp16": 200, "fp32": 400}[variant.precision],
             precision=variant.precision,
             inputs=(),
             outputs=(),
@@ -156,3 +156,30 @@ def test_a_float_version_above_the_gate_on_size_does_not_ship(tmp_path, limit, s
     files, found = keep_faster(exported(tmp_path), measured(0.5), "fastest", Bound(at_most=limit), Notes())
     assert shipped(files)["model.onnx"] == ships
     assert [skipped.reason.endswith("above the gate size_bytes") for skipped in found.skipped] == [True] * (limit < 400)
+
+
+@pytest.mark.parametrize(
+    ("onnx", "half", "ships"),
+    [(0.9, 0.8, "fp16"), (0.8, 0.9, "fp32"), (0.9, 1.2, "fp32"), (1.2, 0.9, "fp16"), (1.0, 1.2, "int8")],
+)
+def test_of_several_faster_versions_the_fastest_ships(tmp_path, onnx, half, ships):
+    told = measured(onnx)
+    told = replace(
+        told,
+        references=(*told.references, profile("model.half.onnx", half * 2.0 / onnx)),
+        speed=(*told.speed, row("model.onnx", HALF, half)),
+    )
+    files, found = keep_faster(exported(tmp_path, "cpu-arm64"), told, "fastest", None, Notes())
+    assert shipped(files) == {"model.onnx": ships, "model.tflite": "int8"}
+    wanted = {"fp16": half * 2.0 / onnx, "fp32": 2.0, "int8": 2.0 / onnx}[ships]
+    assert found.profiles[0].summary.p50_ms == pytest.approx(wanted)
+    assert found.profiles[0].artifact == "model.onnx"
+    assert len(found.references) == 3
+    # "in float32" is what ships only where that ships
+    assert {r.artifact for r in found.speed} >= ({"model.onnx in float32"} if ships == "fp16" else {"model.onnx"})
+
+
+def test_weights_made_smaller_alone_are_not_about_speed(tmp_path):
+    before = exported(tmp_path)
+    before[0] = replace(before[0], row=before[0].row.model_copy(update={"precision": "int4-weights"}))
+    assert keep_faster(before, measured(0.3), "fastest", None, Notes()) == (tuple(before), measured(0.3))
