@@ -5,7 +5,7 @@ import torch
 from edgekit.data.samples import RawSamples
 from edgekit.data.splits import find_data, load_splits
 from edgekit.errors import DataError
-from edgekit.schema.calibration import CalibrationSet, Split
+from edgekit.schema.calibration import CalibrationSet, Choose, Split
 from edgekit.schema.load import load_calibration
 from edgekit.schema.tensors import Preprocess
 
@@ -171,3 +171,16 @@ def test_cifar10_is_normalised_as_the_networks_were_trained(data_folder, monkeyp
     raw = torch.from_numpy(data.raw_test.inputs[:50].astype(np.float32)).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     torch.testing.assert_close(data.test.inputs[:50], (raw - mean) / std, rtol=0, atol=2e-6)
+
+
+def test_how_to_choose_is_handed_on_and_the_pool_is_whole(tmp_path, monkeypatch):
+    (tmp_path / "calib").mkdir()
+    (tmp_path / "calib" / "own.yaml").write_text(
+        "name: own\nloader: digits\ncalibration: {part: train, count: 90}\ntest: {part: test}\n"
+        "choose: {method: k-centre, count: 30, seed: 4}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    splits = find_data("own").splits
+    assert splits.choose == Choose(method="k-centre", count=30, seed=4)
+    assert len(splits.calibration) == 90
+    assert load().splits.choose is None
