@@ -41,10 +41,11 @@ def show_pass(name: str, as_json: bool) -> None:
     out = console()
     out.print(f"{name}: {_summary(model)}", markup=False, style="bold")
     out.print(f"source: {PASS_SOURCES[name]}", markup=False)
-    properties: dict[str, Any] = json_schema(name)["properties"]
+    whole: dict[str, Any] = json_schema(name)
+    records: dict[str, Any] = whole.get("$defs", {})
     rows = [
-        (option, _values(schema), _default(model, option), schema.get("description", ""))
-        for option, schema in properties.items()
+        (option, _values(schema, records), _default(model, option), schema.get("description", ""))
+        for option, schema in whole["properties"].items()
     ]
     out.print(table("Options", ("option", "values", "default", "description"), rows))
 
@@ -61,14 +62,22 @@ def _default(model: type[Options], option: str) -> str:
     return "none" if default is None else "[]" if default == () else str(default)
 
 
-def _values(schema: dict[str, Any]) -> str:
-    """A JSON Schema's type and range in a few words."""
+def _values(schema: dict[str, Any], records: dict[str, Any]) -> str:
+    """A JSON Schema's type and range in a few words.
+
+    Args:
+        records: what a schema may refer to, by name.
+    """
+    if "$ref" in schema:
+        record = records[schema["$ref"].rpartition("/")[2]]
+        own = [f"{key}: {_values(value, records)}" for key, value in record["properties"].items()]
+        return "{" + ", ".join(own) + "}"
     if "anyOf" in schema:
-        return " or ".join(_values(option) for option in schema["anyOf"])
+        return " or ".join(_values(option, records) for option in schema["anyOf"])
     if "enum" in schema or "const" in schema:
         return " | ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
     if schema["type"] == "array":
-        return f"list of {_values(schema['items'])}"
+        return f"list of {_values(schema['items'], records)}"
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     bounds = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
     kind = {"null": "none", "boolean": "true | false"}.get(schema["type"], schema["type"])
