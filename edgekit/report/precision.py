@@ -54,7 +54,7 @@ def precision_section(manifest: Manifest) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"share": values.share, "cost": cost_told, "snr": decibels}
+    environment.filters |= {"share": values.share, "cost": cost_told, "snr": decibels, "coarse": too_coarse}
     text = files("edgekit.report").joinpath("precision.html.j2").read_text(encoding="utf-8")
     box = {"width": WIDTH, "height": HEIGHT, "left": _LEFT, "right": WIDTH - _RIGHT, "bottom": HEIGHT - _BOTTOM}
     plots = [(row, plot(row), _QUANTITIES[row.budget_name]) for row in mixed]
@@ -102,6 +102,13 @@ def decibels(noise: float) -> float:
     return min(-10 * math.log10(noise), _CEILING_DB) if noise > 0 else _CEILING_DB
 
 
+def too_coarse(row: GuardRow) -> str:
+    """What to know where the selection split is too small for its bound; empty where it is not."""
+    if row.max_drop >= 1 / row.samples:
+        return ""
+    return f"one of {row.samples} samples is {values.share(1 / row.samples)}, so none may be lost"
+
+
 def cost_told(budget_name: str, cost: float) -> str:
     """With its unit."""
     if budget_name == "size_bytes":
@@ -121,7 +128,7 @@ def _guard(row: GuardRow, metric: str) -> Text:
         f"{values.share(row.max_drop)}: "
     )
     outcome = ("holds", "green") if row.holds else ("DOES NOT HOLD, even with everything raised", "bold red")
-    return Text(said).append(*outcome)
+    return Text(said).append(*outcome).append(f"; {coarse}" if (coarse := too_coarse(row)) else "")
 
 
 def _mixed(row: MixedRow) -> Text:

@@ -259,6 +259,12 @@ def _first_outputs(network: nn.Module, inputs: torch.Tensor, batch: int) -> NDAr
 
 def _record(judge: _Judge, asked: _Judged, found: _Judged) -> None:
     low, high = judge.interval(found)
+    if judge.max_drop < 1 / judge.samples:
+        logger.warning(
+            "mode auto: max_drop %g is finer than one of the %d samples of the selection split, so none may be lost",
+            judge.max_drop,
+            judge.samples,
+        )
     if found.holds and high > judge.max_drop:
         logger.warning(
             "mode auto: a drop of %.4f on %d samples may be one of %.4f to %.4f; a larger selection split tells more",

@@ -121,6 +121,8 @@ class _Problem:
         """`table` with the chosen formats; layers above the lowest of them are said to be kept."""
         numbers = {kernel: self.numbers[form] for kernel, form in zip(self.kernels, chosen.forms, strict=True)}
         lowest = min(numbers.values(), key=bits_of)
+        if lowest == "float":  # all of them; no convention may quantise what is not said to be kept
+            lowest = min(self.numbers, key=bits_of)
         reasons = {}
         for kernel, number in numbers.items():
             times = self.times[kernel] if self.times else {}

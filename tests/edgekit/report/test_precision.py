@@ -73,6 +73,13 @@ def test_the_terminal_tells_of_the_guard_and_of_what_stayed_high_and_why(manifes
     assert "conv1/<b> float mode auto: makes 30.0% of the error" in text
 
 
+def test_a_bound_finer_than_one_sample_is_told(manifest_of):
+    assert "none may be lost" not in told(manifest_of(guard=GUARD))
+    few = GUARD.model_copy(update={"samples": 100})
+    assert "one of 100 samples is 1.00 %, so none may be lost" in told(manifest_of(guard=few))
+    assert "none may be lost" in precision_section(manifest_of(guard=few))
+
+
 def test_a_bound_that_does_not_hold_is_told(manifest_of):
     failed = GUARD.model_copy(update={"holds": False})
     assert "DOES NOT HOLD" in told(manifest_of(guard=failed))
@@ -88,7 +95,8 @@ def test_a_budget_is_told_in_its_own_unit(manifest_of):
 
 
 def test_the_page_holds_it_all_escaped_with_a_plot_that_needs_nothing_from_elsewhere(manifest_of):
-    page = render_html(manifest_of(KEPT, guard=GUARD, mixed=MIXED))
+    manifest = manifest_of(KEPT, guard=GUARD, mixed=MIXED)
+    page = render_html(manifest)
     assert "conv1/&lt;b&gt;" in page
     assert "conv1/<b>" not in page
     assert "12 networks tried" in page
@@ -96,7 +104,7 @@ def test_the_page_holds_it_all_escaped_with_a_plot_that_needs_nothing_from_elsew
     assert "<title>75.0 KB, 30.0 dB: 1 in int4, 1 in int8</title>" in page
     assert re.search(r"<td>int4</td><td class=\"n\">72</td>", page)
     assert not re.search(r"(src=|href=|url\()", page)
-    assert page == render_html(manifest_of(KEPT, guard=GUARD, mixed=MIXED))
+    assert page == render_html(manifest)
 
 
 def test_points_lie_where_their_numbers_say():

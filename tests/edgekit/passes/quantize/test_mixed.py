@@ -143,6 +143,15 @@ def test_a_latency_budget_keeps_in_float_what_is_sensitive_and_what_is_faster_so
     assert sorted(device.alone) == sorted([*TIMES_MS] * 2)
 
 
+def test_a_budget_of_time_that_allows_float_everywhere_keeps_every_layer_in_float() -> None:
+    model = nets.model(nets.TINY_CONV)
+    context, records = surroundings(model)
+    task, table = task_of(model, replace(context, measure=Device()), budget={"latency_ms": 100.0})
+    made = choose_numbers(task, table)
+    assert made.weights == {}
+    assert {layer.layer for layer in records[-1].layers} == set(made.kept)
+
+
 def test_a_choice_that_is_slower_than_its_sum_is_made_again_with_less() -> None:
     model = nets.model(nets.TINY_CONV)
     context, records = surroundings(model)
