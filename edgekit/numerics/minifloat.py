@@ -11,15 +11,23 @@ from torch import Tensor
 from edgekit.numerics.number import Minifloat
 from edgekit.numerics.ranges import SHRINKS
 
+# float -> integers of its size, bits of its fraction, bias of its exponent
+_LAYOUTS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
+
 
 def spacing(scaled: Tensor, number: Minifloat) -> Tensor:
     """Distance of the grid points around each value of `scaled`, which is values / scale: a power of two.
 
     The spacing of the value, not of what it rounds to: just below a power of two the grid is twice as fine as above.
+
+    Args:
+        scaled: float32 or float64, finite.
     """
-    exponent = torch.frexp(scaled)[1] - 1  # floor(log2 |x|) without log2, which may round over the next power
-    k = (exponent - number.mantissa).clamp_min(number.smallest_exponent)
-    return torch.ldexp(torch.ones_like(scaled), k)
+    whole, fraction_bits, bias = _LAYOUTS[scaled.dtype]
+    # the exponent field is floor(log2 |x|) + bias; log2 itself may round over the next power
+    field = scaled.detach().abs().view(whole) >> fraction_bits
+    lowest = number.smallest_exponent + bias
+    return (field - number.mantissa).clamp_min(lowest).bitwise_left_shift(fraction_bits).view(scaled.dtype)
 
 
 def round_to_minifloat(values: Tensor, scale: Tensor | float, number: Minifloat) -> Tensor:
@@ -35,7 +43,9 @@ def round_to_minifloat(values: Tensor, scale: Tensor | float, number: Minifloat)
     scaled = (values / scale).clamp(-number.largest, number.largest)
     with torch.no_grad():
         step = spacing(scaled, number)
-        rounded = step * (scaled / step).round()
+        rounded = (scaled / step).round_().mul_(step)
+    if not scaled.requires_grad:
+        return rounded * scale
     # exact: the two are within a factor of 2 of each other, or one is 0, so their difference is a float
     return (scaled + (rounded - scaled.detach())) * scale
 
