@@ -17,7 +17,7 @@ from edgekit.pipeline.plan import Plan
 from edgekit.pipeline.run import Stages, Workshop
 from edgekit.pipeline.sources import library_version
 from edgekit.release.bundle import BundleDraft, profile_row
-from edgekit.release.gates import STAND_IN_RUNTIME, ArtifactEvidence, Evidence, judge, verdict
+from edgekit.release.gates import FLOAT_OUTPUTS, STAND_IN_RUNTIME, ArtifactEvidence, Evidence, judge, verdict
 from edgekit.release.parity import Expected, ParitySamples, Tolerance
 from edgekit.release.sbom import DataSet, Materials
 from edgekit.schema.device import Device
@@ -135,7 +135,7 @@ def _judge(
             parity_tolerance=evaluated[item.row.path].parity.tolerance,
             integer=item.row.precision == "int8",
             stand_in=item.planned.variant.stand_in,
-            code_error_reason=STAND_IN_RUNTIME if item.planned.variant.stand_in else "its outputs are float",
+            code_error_reason=STAND_IN_RUNTIME if item.planned.variant.stand_in else FLOAT_OUTPUTS,
         )
         for item in shipped
     )

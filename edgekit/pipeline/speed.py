@@ -24,8 +24,8 @@ def keep_faster(
     """What ships, and what was measured of it, once slower integer artifacts have made way.
 
     An artifact gives its name to its fastest float version where that is faster on the device itself, beyond what
-    chance would make of it, and within the bound on size. Where none is faster the integer artifact ships: it is the
-    smaller one. A stand-in decides nothing, and an artifact whose weights alone were made smaller is not about speed.
+    chance would make of it, and within the bound on size. Where none is faster the integer artifact ships. A stand-in
+    decides nothing, and an artifact whose weights alone were made smaller is not about speed.
 
     Args:
         exported: shipped artifacts and float versions of them.
@@ -39,7 +39,8 @@ def keep_faster(
         slower = [row for row in rows if row.verdict == "slower" and not row.stand_in]
         for row in rows:
             if row.verdict == "no significant change" and not row.stand_in and not slower:
-                reporter.note(f"{one.row.path}: {_said(one, row)}, so not faster; it ships because it is smaller")
+                sizes = f"{one.row.size_bytes:,} bytes, not {_version(one, row, found).row.size_bytes:,}"
+                reporter.note(f"{one.row.path}: {_said(one, row)}, so not faster; it ships with {sizes}")
         if not slower:
             continue
         row = min(slower, key=lambda row: row.speedup)

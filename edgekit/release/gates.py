@@ -15,6 +15,7 @@ from edgekit.schema.gates import Bound, Gates
 from edgekit.schema.manifest import ArtifactMetric, GateRow, ProfileRow, Verdict
 
 STAND_IN_RUNTIME = "stand-in runtime"
+FLOAT_OUTPUTS = "its outputs are float"
 _NO_CODES = "float artifact: it has no integer codes"
 _METRIC_DIGITS = 12  # metrics are shares of counts: 0.9173 - 0.9123 must not read as more than 0.005
 
@@ -187,8 +188,9 @@ def _gate_row(
     state: Literal["passed", "failed", "not evaluated"],
     reason: str,
 ) -> GateRow:
-    # A float artifact has no codes: that leaves nothing open, however much the gate is required elsewhere.
-    required = bound.required and reason != _NO_CODES
+    # Where outputs are float there are no codes, and parity has a row of its own: nothing is left open, however much
+    # the gate is required elsewhere.
+    required = bound.required and reason not in (_NO_CODES, FLOAT_OUTPUTS)
     return GateRow(
         name=name, subject=subject, bound=_text(bound), value=value, state=state, required=required, reason=reason
     )

@@ -4,7 +4,7 @@ import pytest
 from junitparser import Failure, JUnitXml, Skipped
 
 from edgekit.errors import SchemaError
-from edgekit.release.gates import ArtifactEvidence, Evidence, judge, merge_gates, verdict, write_junit
+from edgekit.release.gates import FLOAT_OUTPUTS, ArtifactEvidence, Evidence, judge, merge_gates, verdict, write_junit
 from edgekit.schema.gates import Bound, Gates
 from edgekit.schema.manifest import ArtifactMetric, ProfileRow
 from edgekit.schema.profile import Conditions
@@ -149,6 +149,10 @@ def test_what_was_not_measured_says_why_and_a_float_artifact_needs_no_codes():
     codes = rows[("parity_code_error", "model.onnx")]
     assert (codes.state, codes.required) == ("not evaluated", False)
     assert verdict([codes]) == "pass"
+    mixed = artifact(code_error=None, code_error_reason=FLOAT_OUTPUTS, parity_error=0.01, parity_tolerance=0.02)
+    rows = rows_of(Evidence(0.9173, (mixed,)))
+    assert not rows[("parity_code_error", "model.onnx")].required  # its last layer is in float
+    assert rows[("parity", "model.onnx")].state == "passed"
     no_float = rows_of(Evidence(None, (artifact(),)))
     assert no_float[("metric_drop", "model.onnx")].reason == "float metric not measured"
 
