@@ -26,6 +26,7 @@ from edgekit.errors import DataError
 _NORMAL_975 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 _DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "asimddp")
 _DIGITS = {"share": "{:.4f}", "KB": "{:.1f}", "MB": "{:.0f}", "ms": "{:.4f}", "s": "{:.1f}", "factor": "{:.3f}"}
+_DIGITS |= {"bits": "{:.0f}", "points": "{:.0f}"}  # of the hardware cost model
 _BOUNDS = (" low", " high")
 
 

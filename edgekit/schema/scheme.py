@@ -8,7 +8,7 @@ import re
 from typing import Literal
 
 WEIGHTS = r"^(int[2-8]|fp16|bf16|fp8_e4m3fn|fp8_e5m2|e[1-6]m[0-6])$"
-ACTIVATIONS = r"^(int(4|8|16)|float|dynamic|fp16|e[1-6]m[0-6])$"
+ACTIVATIONS = r"^(int([3-8]|16)|float|dynamic|fp16|e[1-6]m[0-6])$"
 _MINIFLOAT = re.compile(r"e(\d)m(\d)")
 SMALLEST_GROUP = 16  # of ONNX Runtime's MatMulNBits
 
