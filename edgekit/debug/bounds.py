@@ -20,6 +20,7 @@ from edgekit.debug.totals import Totals
 # 6 dB: numbers rounded up or down by chance, as far as AdaRound may go from the nearest, err s^2 / 3, not s^2 / 12
 MARGIN = 4.0
 COARSE_DB = 10.0  # a layer whose own error is within bounds, but above a tenth of its signal
+_SAME_STEP = 1e-4  # of the largest: steps are found by subtracting float32 numbers
 # what arithmetic in a number format explains by itself: sums in another order, fast convolutions
 _ARITHMETIC_DB = {"float32": 80.0, "float16": 40.0, "bfloat16": 22.0}
 
@@ -85,15 +86,16 @@ def _weight_noise(weight: Weight, reference: Weight | None, source: Totals) -> f
 
     Where a convolution has groups each counts the inputs of its own; elsewhere all inputs count alike.
     """
-    steps = np.broadcast_to(weight.step, weight.values.shape)
-    squares = np.square(steps) / 12
-    if weight.high and reference is not None and reference.values.shape == weight.values.shape:
-        others = tuple(range(1, weight.values.ndim))
-        exact = np.abs(reference.values.astype(np.float64))
-        covering = exact.max(axis=others, keepdims=True) / weight.high
-        # what is small beside its step becomes 0, and so is off by itself
-        squares = np.minimum(np.square(np.maximum(steps, covering)) / 12, np.square(exact))
-    noise = squares.reshape(len(squares), -1).sum(1)  # (C_out,)
+    steps = np.broadcast_to(weight.step, weight.values.shape).reshape(len(weight.values), -1).astype(np.float64)
+    if reference is not None and reference.values.shape == weight.values.shape:
+        exact = np.abs(reference.values.astype(np.float64)).reshape(steps.shape)
+        if weight.high:  # groups of a channel cover what is in them by themselves
+            whole = np.ptp(steps, axis=1, keepdims=True) <= _SAME_STEP * steps.max(1, keepdims=True)
+            steps = np.where(whole, np.maximum(steps, exact.max(1, keepdims=True) / weight.high), steps)
+        squares = np.minimum(np.square(steps) / 12, np.square(exact))  # what is small becomes 0: off by itself
+    else:
+        squares = np.square(steps) / 12
+    noise = squares.sum(1)  # (C_out,)
     channels = len(source.channel_squares)
     groups = channels // weight.values.shape[1] if weight.values.ndim > 2 else 1
     per_channel = source.channel_squares / max(source.values // channels, 1)

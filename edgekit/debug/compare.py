@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgekit.debug.bounds import COARSE_DB, MARGIN, Explained, explain
-from edgekit.debug.layers import INPUT, Array, Run, Side, inputs_of
+from edgekit.debug.layers import INPUT, Array, Grid, Run, Side, inputs_of
 from edgekit.debug.match import Matched, Pair, match, pair_inputs
 from edgekit.debug.reasons import Evidence, find_reason
 from edgekit.debug.totals import Totals
 from edgekit.errors import DataError
 from edgekit.schema.debug import Comparison, LayerRow, LayerState
+
+_DYNAMIC_STEPS = 255  # of a grid that is made of one tensor as it comes; for rows or groups it is finer
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,18 @@ class _Runs:
 
 
 def compare(
-    reference: Side, candidate: Side, samples: DebugSamples, names: Mapping[str, str] | None = None
+    reference: Side,
+    candidate: Side,
+    samples: DebugSamples,
+    names: Mapping[str, str] | None = None,
+    declared: Mapping[str, tuple[int, int | None]] | None = None,
 ) -> Comparison:
     """Hold a candidate against a reference.
 
     Args:
         names: what the reference's layers are to be called, where not by their own names.
+        declared: weight name -> bits and group of the codes that a manifest says it has. They count where the file
+            holds the weight as float32, for want of a kernel.
 
     Raises:
         DataError: the two cannot be paired, or the samples do not fit them.
@@ -65,6 +73,7 @@ def compare(
         run = stack.enter_context(reference.session(reference.runtimes[0], frozenset()))
         whole = [stack.enter_context(candidate.session(runtime, frozenset())) for runtime in candidate.runtimes]
         matched = match(reference.layers, candidate.layers, run(batches[0]), whole[0](_renamed(batches[0], twins)))
+        matched = replace(matched, pairs=tuple(_with_steps(pair, declared or {}) for pair in matched.pairs))
         pairs = [pair for pair in matched.pairs if pair.reference.kind != INPUT]
         cut = frozenset(pair.candidate.name for pair in pairs)
         runs = _Runs(
@@ -125,6 +134,14 @@ def _batches(reference: Side, candidate: Side, samples: DebugSamples) -> Iterato
         yield {name: samples.inputs[tensor][start : start + size] for name, tensor in named.items()}
 
 
+def _with_steps(pair: Pair, declared: Mapping[str, tuple[int, int | None]]) -> Pair:
+    weight = pair.candidate.weight
+    if weight is None or weight.step.any() or pair.reference.weight_name not in declared:
+        return pair
+    rounded = weight.rounded_to(*declared[pair.reference.weight_name])
+    return replace(pair, candidate=replace(pair.candidate, weight=rounded))
+
+
 def _renamed(batch: Mapping[str, Array], twins: Mapping[str, str]) -> dict[str, Array]:
     """A batch by the candidate's names of its inputs."""
     return {theirs: batch[ours] for theirs, ours in twins.items()}
@@ -162,6 +179,9 @@ def _add(
 def _on_grid(values: Array, pair: Pair) -> Array:
     """Values as the candidate stores them. What its grid clips is the fault of this layer, not of its readers."""
     grid = pair.candidate.grid
+    if grid is None and pair.candidate.dynamic:
+        low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+        grid = Grid(max((high - low) / _DYNAMIC_STEPS, 1e-30), 0, -_DYNAMIC_STEPS, _DYNAMIC_STEPS)
     return values if grid is None else grid.decode(grid.encode(values))
 
 

@@ -55,13 +55,28 @@ class Weight:
 
     Attributes:
         values: real numbers, (C_out, C_in / groups, *kernel).
-        step: distance between two codes, broadcast over `values`; 0 where it is float.
-        high: the largest code; 0 where it is float.
+        step: distance to the next number that a code could say, broadcast over `values`; 0 where it is float32.
+        high: the largest code of an integer; 0 where codes are others, or none.
     """
 
     values: Array
     step: NDArray[np.float64]
     high: int = 0
+
+    def rounded_to(self, bits: int, group: int | None) -> Weight:
+        """The same, with the steps of a grid that its numbers lie on though the file holds them as float32.
+
+        Args:
+            bits: of a code.
+            group: inputs that share a scale; None: a channel's do.
+        """
+        flat = np.abs(self.values.reshape(len(self.values), -1)).astype(np.float64)
+        size = group or flat.shape[1]
+        filled = np.pad(flat, ((0, 0), (0, -flat.shape[1] % size)))
+        largest = filled.reshape(len(flat), -1, size).max(2)
+        high = (1 << (bits - 1)) - 1
+        step = np.repeat(largest / high, size, 1)[:, : flat.shape[1]].reshape(self.values.shape)
+        return Weight(self.values, step, high)
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,8 @@ class Layer:
         kind: of the operator: `conv`, `linear`, `add`, ...
         sources: names of the layers that it reads.
         grid: of its output, or of what its output is once it has been moved; None where that is float.
+        weight_name: as the quantisation table calls its weight; empty where that is not known.
+        dynamic: whether what reads it rounds it to 8 bits itself, on a grid of what comes in.
         activated: whether an activation stands behind the operator in the same layer.
         dtype: of its arithmetic where that is float, and of its output where that is.
         shape: of a network input, in PyTorch's order; 0 where a size is free. Empty for any other layer.
@@ -85,7 +102,9 @@ class Layer:
     sources: tuple[str, ...]
     grid: Grid | None = None
     weight: Weight | None = None
+    weight_name: str = ""
     bias: Array | None = None
+    dynamic: bool = False
     activated: bool = False
     dtype: str = "float32"
     shape: tuple[int, ...] = ()

@@ -114,6 +114,7 @@ def _layer(program: Program, anchor: fx.Node, end: fx.Node, names: Mapping[fx.No
         kind=kind,
         sources=tuple(dict.fromkeys(source for arg in activations(anchor) for source in _sources(arg, names))),
         weight=weight,
+        weight_name=program.weight_name(anchor) if weight is not None else "",
         bias=bias,
         activated=end is not anchor,
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekit.debug.compare import compare
-from edgekit.debug.layers import Side, inputs_of
+from edgekit.debug.layers import inputs_of
 from edgekit.debug.sources import COUNT, ArtifactFile, FloatNetwork, find_samples, open_source
 from edgekit.errors import SchemaError
 from edgekit.pipeline.progress import Reporter, Silent
@@ -45,55 +45,49 @@ def debug_parity(request: ParityRequest, reporter: Reporter | None = None) -> De
             raise SchemaError(
                 "one thing cannot be compared", request.first, "name a bundle, or a second recipe or artifact"
             )
-        return DebugReport(comparisons=_within_bundle(network, files, request, reporter))
-    other_network, others = open_source(request.second, request.target, reporter)
-    if others:
-        candidates = [file.side for file in others]
-    else:
-        assert other_network is not None
-        candidates = [other_network.side(files[0].side.batch or 1 if network is None else 1)]
-    return DebugReport(
-        comparisons=tuple(
-            _compare(network or files[0], candidate, [*files, *others], other_network, request, reporter)
-            for candidate in candidates
-        )
-    )
+        return DebugReport(comparisons=_Comparer(request, reporter, files, None).within_bundle(network, files))
+    other, others = open_source(request.second, request.target, reporter)
+    comparer = _Comparer(request, reporter, [*files, *others], other)
+    candidates: Sequence[FloatNetwork | ArtifactFile] = others or ([other] if other is not None else [])
+    return DebugReport(comparisons=tuple(comparer.compare(network or files[0], candidate) for candidate in candidates))
 
 
-def _within_bundle(
-    network: FloatNetwork, files: list[ArtifactFile], request: ParityRequest, reporter: Reporter
-) -> tuple[Comparison, ...]:
-    made = [_compare(network, file.side, files, None, request, reporter) for file in files]
-    for i, file in enumerate(files):
-        names = {row.candidate_layer: row.layer for row in made[i].layers}
-        for other in files[i + 1 :]:
-            made.append(_compare(file, other.side, files, None, request, reporter, names))
-    return tuple(made)
+@dataclass(frozen=True)
+class _Comparer:
+    """Makes comparisons of one request.
 
-
-def _compare(
-    reference: FloatNetwork | ArtifactFile,
-    candidate: Side,
-    files: list[ArtifactFile],
-    data_of: FloatNetwork | None,
-    request: ParityRequest,
-    reporter: Reporter,
-    names: Mapping[str, str] | None = None,
-) -> Comparison:
-    """One comparison.
-
-    Args:
+    Attributes:
         files: whose parity samples may be taken.
         data_of: whose data may be taken, where the reference is a file.
     """
-    notes: list[str] = []
-    if isinstance(reference, FloatNetwork):
-        side, data_of = reference.side(candidate.batch or 1), reference
-        notes += [reference.note] if reference.note else []
-    else:
-        side = reference.side
-    wanted = [layer.tensor for layer in inputs_of(side)]
-    samples = find_samples(request.samples, request.count, data_of, files, wanted)
-    with reporter.task(f"comparing {candidate.title} with {side.title}"):
-        made = compare(side, candidate, samples, names)
-    return made.model_copy(update={"notes": (*notes, *side.notes(), *candidate.notes())})
+
+    request: ParityRequest
+    reporter: Reporter
+    files: Sequence[ArtifactFile]
+    data_of: FloatNetwork | None
+
+    def within_bundle(self, network: FloatNetwork, files: Sequence[ArtifactFile]) -> tuple[Comparison, ...]:
+        """Each artifact with the network, and with each one after it."""
+        made = [self.compare(network, file) for file in files]
+        for i, file in enumerate(files):
+            names = {row.candidate_layer: row.layer for row in made[i].layers}
+            made += [self.compare(file, other, names) for other in files[i + 1 :]]
+        return tuple(made)
+
+    def compare(
+        self,
+        reference: FloatNetwork | ArtifactFile,
+        candidate: FloatNetwork | ArtifactFile,
+        names: Mapping[str, str] | None = None,
+    ) -> Comparison:
+        """One comparison; a network is run at the batch of the other."""
+        batch = next((s.side.batch for s in (reference, candidate) if isinstance(s, ArtifactFile)), None) or 1
+        ours, theirs = (s.side if isinstance(s, ArtifactFile) else s.side(batch) for s in (reference, candidate))
+        network = reference if isinstance(reference, FloatNetwork) else self.data_of
+        wanted = [layer.tensor for layer in inputs_of(ours)]
+        samples = find_samples(self.request.samples, self.request.count, network, self.files, wanted)
+        declared = candidate.declared if isinstance(candidate, ArtifactFile) else {}
+        with self.reporter.task(f"comparing {theirs.title} with {ours.title}"):
+            made = compare(ours, theirs, samples, names, declared)
+        notes = [reference.note] if isinstance(reference, FloatNetwork) and reference.note else []
+        return made.model_copy(update={"notes": (*notes, *ours.notes(), *theirs.notes())})

@@ -55,6 +55,13 @@ class ArtifactFile:
         title = f"{self.path} (ONNX Runtime stands in for TensorRT)" if tensorrt else str(self.path)
         return OnnxSide(self.path, title, fuses=not tensorrt)
 
+    @property
+    def declared(self) -> dict[str, tuple[int, int | None]]:
+        """Bits and group of its integer weights, as its row says."""
+        rows = self.row.quantisation if self.row is not None else ()
+        found = (item for item in rows if item.role == "weight" and item.dtype.startswith("int"))
+        return {item.tensor: (item.bits, item.group) for item in found}
+
 
 @dataclass(frozen=True)
 class FloatNetwork:

@@ -119,7 +119,7 @@ class TfliteLayers:
     def _own(self, tensor: int, layer: Layer) -> Layer:
         self.ends[layer.name] = tensor
         self._owners[tensor] = layer.name
-        return layer
+        return replace(layer, dynamic=self._is_rounded_by_readers(tensor))
 
     def _kind(self, op: Any) -> str:
         operands = sum(int(tensor) in self._active for tensor in op.inputs)
@@ -168,16 +168,39 @@ class TfliteLayers:
         values = codes.astype(np.float32)
         step: NDArray[np.float64] = np.zeros((1,) * values.ndim)
         quantisation = found.quantization
-        if found.type in _HIGH and quantisation is not None and quantisation.scale is not None:
-            shape = [1] * values.ndim
-            shape[quantisation.quantizedDimension if len(quantisation.scale) > 1 else 0] = -1
-            step = np.asarray(quantisation.scale, np.float64).reshape(shape)
-            zero_points = np.asarray(quantisation.zeroPoint, np.float32).reshape(shape)
+        if found.type == _Type.FLOAT16:
+            step = np.spacing(np.abs(codes)).astype(np.float64)
+        elif found.type in _HIGH and quantisation is not None:
+            step, zero_points = self._scales(quantisation, values.shape)
             values = (values - zero_points) * step.astype(np.float32)
         order = {"DEPTHWISE_CONV_2D": (3, 0, 1, 2), "CONV_2D": (0, 3, 1, 2)}.get(self.operator(op))
         if order is not None:
             values, step = values.transpose(order), step.transpose(order)
         return Weight(np.ascontiguousarray(values), step, _HIGH.get(found.type, 0))
+
+    def _scales(self, quantisation: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Scale and zero point, broadcast over a weight: of the tensor, of each channel, or of blocks of a row."""
+        if quantisation.detailsType == schema.QuantizationDetails.BlockwiseQuantization:
+            scales = self._content(quantisation.details.scales)
+            assert scales is not None
+            blocks = scales.astype(np.float64).reshape(shape[0], -1)
+            return np.repeat(blocks, quantisation.details.blockSize, 1)[:, : shape[1]], np.zeros((1, 1), np.float32)
+        sizes = [1] * len(shape)
+        sizes[quantisation.quantizedDimension if len(quantisation.scale) > 1 else 0] = -1
+        zero_points = np.asarray(quantisation.zeroPoint, np.float32).reshape(sizes)
+        return np.asarray(quantisation.scale, np.float64).reshape(sizes), zero_points
+
+    def _is_rounded_by_readers(self, tensor: int) -> bool:
+        """Whether a hybrid kernel reads it: a float operator with an integer weight, which rounds what comes in."""
+        for reader in self.graph.readers(tensor):
+            kind = self._kind(reader)
+            if kind == MOVE and self._is_rounded_by_readers(int(reader.outputs[0])):
+                return True
+            if kind in WEIGHTED and len(reader.inputs) > 1 and int(reader.inputs[0]) == tensor:
+                types = [self.sub.tensors[int(item)].type for item in reader.inputs[:2]]
+                if types[0] == _Type.FLOAT32 and types[1] in _HIGH:
+                    return True
+        return False
 
     def _bias(self, op: Any) -> NDArray[np.float32] | None:
         if len(op.inputs) < 3 or int(op.inputs[2]) < 0:

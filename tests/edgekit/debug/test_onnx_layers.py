@@ -37,7 +37,7 @@ def test_our_own_export_has_the_layers_of_its_network(colour_onnx, colour_model)
     codes = colour_model.table.weights["stem.weight"]
     weight = found.layers[1].weight
     np.testing.assert_allclose(weight.values, codes.values().numpy(), rtol=1e-6)
-    assert weight.step.reshape(-1) == pytest.approx(codes.scale.numpy())
+    assert weight.step[:, 0, 0, 0] == pytest.approx(codes.scale.numpy(), rel=1e-4)
     assert weight.high == 127
     assert found.layers[0].shape == (8, 3, 8, 8)
     # the bias of the table's own convention: codes of s_in * s_w
@@ -147,8 +147,47 @@ def test_weights_by_blocks_have_a_step_for_each():
     np.testing.assert_array_equal(weight.step, np.repeat(scale, 2, 0).T)
 
 
-def test_integer_operators_are_refused_by_name():
+def test_a_product_of_dynamic_codes_is_a_linear_layer_up_to_its_bias():
+    codes, scale = np.arange(-3, 3, dtype=np.int8).reshape(2, 3), np.array([0.5, 1.0, 2.0], np.float32)
+    found = OnnxLayers(
+        _graph(
+            [
+                helper.make_node("Relu", ["x"], ["r"]),
+                helper.make_node("DynamicQuantizeLinear", ["r"], ["q", "s", "z"]),
+                helper.make_node("MatMulInteger", ["q", "w", "z"], ["sums"]),
+                helper.make_node("Cast", ["sums"], ["real"], to=TensorProto.FLOAT),
+                helper.make_node("Mul", ["s", "v"], ["scales"]),
+                helper.make_node("Mul", ["real", "scales"], ["product"]),
+                helper.make_node("Add", ["product", "b"], ["sum"]),
+                helper.make_node("Relu", ["sum"], ["y"]),
+            ],
+            {"w": codes, "v": scale, "b": np.array([1, 2, 3], np.float32)},
+            shape=(1, 2),
+        ),
+        "m",
+    )
+    assert [(layer.kind, layer.tensor, layer.sources, layer.dynamic) for layer in found.layers] == [
+        (INPUT, "x", (), False),
+        ("relu", "r", ("input:x",), True),
+        ("linear", "y", ("r",), False),
+    ]
+    np.testing.assert_array_equal(found.layers[2].weight.values, (codes * scale).T)
+    np.testing.assert_array_equal(found.layers[2].weight.step, np.broadcast_to(scale, (2, 3)).T)
+    np.testing.assert_array_equal(found.layers[2].bias, [1, 2, 3])
+
+
+def test_types_of_half_precision_are_seen():
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Cast", ["r"], ["y"], to=TensorProto.FLOAT),
+    ]
+    assert [layer.dtype for layer in OnnxLayers(_graph(nodes, {}), "m").layers] == ["float32", "float16"]
+
+
+def test_the_integer_form_is_refused_by_name():
+    node = helper.make_node("QLinearMatMul", ["x", *"abcdefg"], ["y"], name="product")
     with pytest.raises(FormatError) as caught:
-        OnnxLayers(_graph([helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "s", "z"], name="dq")], {}), "m.onnx")
-    assert caught.value.what.startswith("DynamicQuantizeLinear computes in integers")
-    assert caught.value.where == "m.onnx, node dq"
+        OnnxLayers(_graph([node], {}), "m.onnx")
+    assert caught.value.what.startswith("QLinearMatMul computes in integers")
+    assert caught.value.where == "m.onnx, node product"
