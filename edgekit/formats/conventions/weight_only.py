@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from edgekit.errors import FormatError
 from edgekit.nets.graph import set_tensor, tensor_of
+from edgekit.nets.lstm import lstm_weights
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import QuantisationTable, WeightCodes
 from edgekit.passes.quantize.simulate import bias_shift, weighted
@@ -56,9 +57,11 @@ def decode_weights(program: Program, table: QuantisationTable) -> tuple[Quantise
             assert isinstance(bias, fx.Node)
             set_tensor(program.module, str(bias.target), tensor_of(program.module, bias) - shift)
         rows.append(_row(weight, codes))
-    for node in layers.values():  # only now: a shared weight is read by several layers above
-        weight = program.weight_name(node)
+    for weight in {program.weight_name(node) for node in layers.values()}:  # now that every layer has read its own
         set_tensor(program.module, weight, table.weights[weight].values())
+    for weight in (name for names in lstm_weights(program) for name in names if name in table.weights):
+        set_tensor(program.module, weight, table.weights[weight].values())
+        rows.append(_row(weight, table.weights[weight]))
     return tuple({row.tensor: row for row in rows}.values())
 
 

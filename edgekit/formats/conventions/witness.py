@@ -60,7 +60,9 @@ class _Exact(fx.Interpreter):
             if target is qd.dequantize_per_channel.default:
                 return value.double() * scale
             return (value.double() / scale).round().clamp(qmin, qmax)
-        return super().call_function(target, args, kwargs)
+        made = super().call_function(target, args, kwargs)
+        # zeros and ones that the program makes itself are float32, and some operators mix no widths
+        return made.double() if isinstance(made, Tensor) and made.dtype == torch.float32 else made
 
     def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         value = super().get_attr(target, args, kwargs)

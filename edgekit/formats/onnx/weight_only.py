@@ -1,7 +1,8 @@
 """Model without integer activations -> ONNX: weights as codes, read by kernels where ONNX Runtime has them.
 
-Linear layers become MatMulNBits (groups) or DynamicQuantizeLinear + MatMulInteger (dynamic, one scale per channel). All
-other codes make the file smaller and nothing else: ONNX Runtime turns them into float32 once, when it loads the file.
+Linear layers become MatMulNBits (groups) or DynamicQuantizeLinear + MatMulInteger (dynamic, one scale per channel), and
+an `nn.LSTM` with dynamic activations DynamicQuantizeLSTM. All other codes make the file smaller and nothing else: ONNX
+Runtime turns them into float32 once, when it loads the file.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ from edgekit.formats.onnx.code_nodes import (
 from edgekit.formats.onnx.export import to_onnx
 from edgekit.formats.onnx.fused import optimised_graph
 from edgekit.formats.onnx.half import in_half_precision
+from edgekit.formats.onnx.lstm import quantise_lstms
 from edgekit.nets.graph import LINEAR
+from edgekit.nets.lstm import lstm_weights
 from edgekit.nets.model import Model
 from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import QuantisationTable, WeightCodes
@@ -97,7 +100,8 @@ def export_weight_only(
         stored: tuple[InFloat, ...] = ()
     else:
         proto = to_onnx(program.module, model, options)
-        stored = store_codes(proto, program, table)
+        recurrent = quantise_lstms(proto.graph, lstm_weights(program), table)
+        stored = (*store_codes(proto, program, table), *recurrent)
     path = write_artifact(folder / f"{stem}.onnx", proto.SerializeToString(deterministic=True))
     fused, in_float = optimised_graph(path.path)
     inputs, outputs = describe_tensors(model, options.batch, preprocess)

@@ -14,6 +14,7 @@ from torch import Tensor
 from edgekit.data.observers import Histogram, Seen
 from edgekit.errors import PassError
 from edgekit.nets.graph import tensor_of
+from edgekit.nets.lstm import lstm_weights
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import HALVES, EdgeRange, QuantisationTable, WeightCodes
 from edgekit.numerics.minifloat import least_error_scales, minifloat_scales, to_words
@@ -46,6 +47,8 @@ def stored_table(program: Program, seen: Seen, options: QuantizeOptions) -> Quan
     for name, node in weighted(program).items():
         weight = tensor_of(program.module, node.args[1]).detach()  # type: ignore[arg-type]
         weights[program.weight_name(node)] = _codes(name, weight, options)
+    if options.activations == "dynamic" and options.weights == "int8":
+        weights |= _lstm_codes(program, options)
     means = {name: mean.mean for name, mean in seen.means.items()} if options.bias_correction != "none" else {}
     table = QuantisationTable({}, weights, means, activations=options.activations)
     if options.activations in _WITHOUT_EDGES:
@@ -76,6 +79,13 @@ def _codes(name: str, weight: Tensor, options: QuantizeOptions) -> WeightCodes:
     scale = (mse_channel_scales if by_error else channel_scales)(weight, 0, number.qmax)
     codes = encode(weight, scale, 0, -number.qmax, number.qmax, 0)
     return WeightCodes(codes.to(torch.int8), scale, 0, options.weights)
+
+
+def _lstm_codes(program: Program, options: QuantizeOptions) -> dict[str, WeightCodes]:
+    """One scale for each row of each gate, whatever groups linear layers have: LSTM kernels know no others."""
+    per_row = options.model_copy(update={"group_size": None})
+    module = program.module
+    return {name: _codes(name, module.get_buffer(name), per_row) for names in lstm_weights(program) for name in names}
 
 
 def _grouped(weight: Tensor, number: Integer, group: int, options: QuantizeOptions) -> WeightCodes:
