@@ -83,9 +83,18 @@ def decide_grids(
     return found
 
 
-def tie(integer: Iterable[fx.Node], wanted: Collection[fx.Node], convention: Convention) -> dict[fx.Node, fx.Node]:
-    """Root of the group of edges that must share one grid, for every wanted edge."""
-    parent: dict[fx.Node, fx.Node] = {node: node for node in wanted}
+def tie(
+    program: Program, integer: Iterable[fx.Node], wanted: Collection[fx.Node], convention: Convention
+) -> dict[fx.Node, fx.Node]:
+    """Root of the group of edges that must share one grid, for every wanted edge.
+
+    Nodes of one name are one edge: a recurrent network's at every step, and a state before and behind one.
+    """
+    named: dict[str, fx.Node] = {}
+    parent: dict[fx.Node, fx.Node] = {}
+    for node in program.module.graph.nodes:
+        if node in wanted:
+            parent[node] = named.setdefault(program.names[node], node) if node in program.names else node
 
     def root(node: fx.Node) -> fx.Node:
         while parent[node] is not node:

@@ -50,7 +50,7 @@ def place(program: Program, table: QuantisationTable, convention: Convention) ->
         if convention.integer_inputs:
             for node in [node for node in wanted if node.op == "placeholder"]:
                 wanted[node].update(node.users)
-        roots, fixed = tie(integer, wanted, convention), fixed_grids(integer, wanted, convention)
+        roots, fixed = tie(program, integer, wanted, convention), fixed_grids(integer, wanted, convention)
         torn = cannot_share(integer, wanted, roots, fixed, convention)
         if not torn:
             break
@@ -98,7 +98,8 @@ def _quantised_inputs(node: fx.Node, kind: str | None, convention: Convention) -
 def _through_movement(integer: list[fx.Node], wanted: dict[fx.Node, set[fx.Node]], convention: Convention) -> None:
     """Data movement between integers is done on integers: quantise both of its sides, or neither.
 
-    What an integer kernel wrote is moved as it is; what was float is quantised early if somebody wants integers later.
+    What an integer kernel wrote is moved as it is. What was float is quantised before it is moved if all who read it
+    then want integers; else behind, for those who do.
     """
     moves = [n for n in integer if kind_of(n) in convention.shares_grid & DATA_MOVEMENT]
     made = {output_of(n, convention) for n in integer if n not in moves and not gives_floats(n, integer, convention)}
@@ -106,13 +107,16 @@ def _through_movement(integer: list[fx.Node], wanted: dict[fx.Node, set[fx.Node]
     changed = True
     while changed:
         changed = False
-        for node in moves:
+        for node in reversed(moves):
             (source, *_) = activations(node)
-            moved = node in wanted and node in wanted.get(source, ())
-            if not moved and (node in wanted or (source in wanted and source in made)):
+            if node in wanted and node in wanted.get(source, ()):
+                continue
+            as_made = source in wanted and source in made
+            if as_made or wanted.get(node, set()) >= set(node.users):
                 wanted.setdefault(source, set()).add(node)
                 wanted.setdefault(node, set()).update(node.users)
-                made.add(node)
+                if as_made:
+                    made.add(node)
                 changed = True
 
 

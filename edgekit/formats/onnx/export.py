@@ -21,7 +21,7 @@ from edgekit.formats.conventions.witness import Witness
 from edgekit.formats.files import describe_tensors, write_artifact
 from edgekit.formats.onnx.float_layers import keep_layers_in_float
 from edgekit.formats.onnx.fused import optimised_graph
-from edgekit.formats.onnx.rewrite import clean, declare_wide_codes, fuse_pads, use_global_pools
+from edgekit.formats.onnx.rewrite import clean, declare_wide_codes, fuse_pads, order_gelus, use_global_pools
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.schema.manifest import ArtifactRow
@@ -111,6 +111,7 @@ def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.Model
     clean(proto)
     declare_wide_codes(proto)
     use_global_pools(proto.graph)
+    order_gelus(proto.graph)
     fuse_pads(proto.graph)
     try:
         onnx.checker.check_model(proto, full_check=True)

@@ -61,6 +61,28 @@ def use_global_pools(graph: onnx.GraphProto) -> int:
     return done
 
 
+def order_gelus(graph: onnx.GraphProto) -> int:
+    """x * (0.5 * (1 + erf)) becomes (x * (1 + erf)) * 0.5: the order that ONNX Runtime makes one Gelu of. Returns how many."""
+    constants = _constants(graph)
+    makers = {name: node for node in graph.node for name in node.output}
+    done = 0
+    for last in [node for node in graph.node if node.op_type == "Mul"]:
+        source, half = last.input[0], makers.get(last.input[1])
+        if half is None or half.op_type != "Mul" or half.input[0] not in constants:
+            continue
+        inner = makers.get(half.input[1])
+        if inner is None or inner.op_type != "Add" or not any(_is_erf(makers.get(name)) for name in inner.input):
+            continue
+        number, rest = half.input
+        half.input[:], last.input[:] = [rest, source], [half.output[0], number]
+        done += 1
+    return done
+
+
+def _is_erf(node: onnx.NodeProto | None) -> bool:
+    return node is not None and node.op_type == "Erf"
+
+
 def fuse_pads(graph: onnx.GraphProto) -> int:
     """A zero Pad that only a Conv reads becomes that Conv's own padding, which may differ by side. Returns how many."""
     constants = _constants(graph)

@@ -15,6 +15,7 @@ from typing import Any
 from torch import fx
 
 from edgekit.errors import FormatError, MissingExtraError
+from edgekit.formats.tflite.spell import spell
 from edgekit.nets.model import Model
 from edgekit.schema.tensors import Layout
 
@@ -24,11 +25,14 @@ CHANNELS_LAST: dict[Layout, Layout] = {"NCHW": "NHWC"}
 def convert(module: fx.GraphModule, model: Model, batch: int, *, integer: bool) -> bytes:
     """The TFLite flatbuffer of a program; image inputs and outputs become channels-last.
 
+    Operators that TFLite has not are spelled in others, in `module` itself: its function stays the same.
+
     Raises:
         MissingExtraError: litert-torch is not installed.
         FormatError: the converter has no form for an operator; its own words are passed on.
     """
     litert = _import()
+    spell(module)
     images = [index for index, spec in enumerate(model.inputs) if spec.layout in CHANNELS_LAST]
     maps = [index for index, spec in enumerate(model.outputs) if len(spec.shape) == 4]
     examples = [

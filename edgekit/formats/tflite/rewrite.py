@@ -5,14 +5,17 @@ Each rewrite keeps every integer the same; tests compare the outputs before and 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import torch
 from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.errors import FormatError
 from edgekit.formats.tflite.graph import CONVOLUTIONS, Graph, Op
 from edgekit.formats.tflite.strip import drop_unused, share_empty_buffers, strip
+from edgekit.numerics.rearrange import find_rearrangement
 
 _NCHW_TO_NHWC, _NHWC_TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 
@@ -57,6 +60,52 @@ def pads_in_channels_last(graph: Graph) -> int:
         graph.sub.operators.remove(after)
         done += 1
     return done
+
+
+def merge_reshapes(graph: Graph) -> int:
+    """A chain of TRANSPOSE and RESHAPE that leaves every element in its place becomes one RESHAPE.
+
+    So it is where a map is read row by row in channels-last layout, as patches of a transformer are. Returns how many.
+    """
+    done = 0
+    for end in list(graph.sub.operators):
+        chain = _chain(graph, end)
+        if len(chain) < 2 or any(user in chain for user in graph.readers(end.outputs[0])):
+            continue
+        source, made = chain[0].inputs[0], end.outputs[0]
+        index = torch.arange(math.prod(graph.shape(source))).reshape(graph.shape(source))
+        for op in chain:
+            if graph.kind(op) == Op.TRANSPOSE:
+                order = graph.data(op.inputs[1], np.int32)
+                assert order is not None
+                index = index.permute(order.tolist())
+            index = index.reshape(graph.shape(op.outputs[0]))
+        found = find_rearrangement(index)
+        if found is None or not found.is_reshape:
+            continue
+        for op in chain[:-1]:
+            graph.sub.operators.remove(op)
+        shape = np.array(graph.shape(made), np.int32)
+        numbers = next((op.inputs[1] for op in chain if len(op.inputs) > 1), None)
+        assert numbers is not None
+        end.inputs = [source, graph.add_tensor(numbers, b"shape", shape)]
+        end.opcodeIndex = graph.opcode(Op.RESHAPE, 1)
+        end.builtinOptions, end.builtinOptionsType = schema.ReshapeOptionsT(), schema.BuiltinOptions.ReshapeOptions
+        end.builtinOptions.newShape = shape
+        done += 1
+    return done
+
+
+def _chain(graph: Graph, end: Any) -> list[Any]:
+    """TRANSPOSE and RESHAPE operators that end in `end`, of which each is all that reads the one before."""
+    chain: list[Any] = []
+    op = end
+    while op is not None and graph.kind(op) in (Op.TRANSPOSE, Op.RESHAPE) and len(op.inputs) > 1:
+        if chain and graph.only_reader(op) is not chain[0]:
+            break
+        chain.insert(0, op)
+        op = graph.maker(op.inputs[0])
+    return chain
 
 
 def _is_layout_change(graph: Graph, op: Any, order: list[int]) -> bool:
@@ -191,6 +240,7 @@ def rewrite(content: bytes, inputs: list[str], outputs: list[str], marks: int = 
     pads_in_channels_last(graph)
     single_channel_convolutions(graph)
     same_padding(graph)
+    merge_reshapes(graph)
     wide_biases(graph)
     strip(model, inputs, outputs)
     share_empty_buffers(model)
