@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from torch import fx
 
 from edgekit.nets.graph import tensor_of
-from edgekit.nets.operators import DATA_MOVEMENT, activations, kind_of
+from edgekit.nets.operators import DATA_MOVEMENT, KINDS, activations, kind_of
 from edgekit.nets.program import Program
 from edgekit.numerics.number import find_number
 from edgekit.passes.quantize.simulate import weighted, written
 
-_COMPUTE = frozenset({"conv", "linear", "add", "mean", "average_pool", "concat", "relu", "clamp"})
+# no runtime normalises in integers; what only moves data is part of a wire
+_COMPUTE = frozenset({*KINDS.values(), "mean"}) - DATA_MOVEMENT - {"layer_norm"}
 _BITS = {"float": 32, "dynamic": 8}  # names that are no number formats
 
 
@@ -87,7 +88,7 @@ def dissect(program: Program) -> Anatomy:
             continue
         weight = program.weight_name(node) if node in layers else None
         if kind_of(node) in ("conv", "linear") and weight is None:
-            continue  # a product of two activations
+            continue  # its weight is computed: no runtime takes that in integers
         out = node if name in ends else next(iter(node.users))
         inside |= {node} - {out}
         found = _kernel(program, node, out, name, weight)
@@ -113,11 +114,13 @@ def work(kernel: Kernel, weights: str, activations: str) -> float:
 
 
 def _kernel(program: Program, node: fx.Node, out: fx.Node, name: str, weight: str | None) -> Kernel:
-    values = sum(_size(source) for source in activations(node)) + _size(out)
+    batch = next(iter(program.names)).meta["val"].shape[0]  # of the first input
+    values = sum(_size(source, batch) for source in activations(node)) + _size(out, batch)
     if weight is None:
-        return Kernel((name,), None, 0, 0, 0, values)
+        inner = activations(node)[0].meta["val"].shape[-1] if kind_of(node) == "matmul" else 0
+        return Kernel((name,), None, _size(node, batch) * inner, 0, 0, values)
     shape = tensor_of(program.module, node.args[1]).shape  # type: ignore[arg-type]
-    macs = _size(node) * math.prod(shape[1:])
+    macs = _size(node, batch) * math.prod(shape[1:])
     return Kernel((name,), weight, macs, math.prod(shape), shape[0], values)
 
 
@@ -132,10 +135,9 @@ def _joined(first: Kernel, second: Kernel) -> Kernel:
     )
 
 
-def _size(node: fx.Node) -> int:
-    """Values of one sample."""
-    shape = node.meta["val"].shape
-    return math.prod(shape[1:])
+def _size(node: fx.Node, batch: int) -> int:
+    """Values of one sample; samples need not have an axis of their own, as tokens of all of them may lie in one."""
+    return int(node.meta["val"].numel()) // batch
 
 
 def _wires(program: Program, owner: dict[fx.Node, int], inside: set[fx.Node]) -> list[Wire]:

@@ -90,9 +90,9 @@ def alone(program: Program, layer: str) -> Model:
         module.eval(),
         ModelSource(
             factory=f"edgekit.passes.quantize.latency:alone ({layer})",
-            inputs=(InputSpec(name="input", shape=_shape(source)),),
+            inputs=(InputSpec(name="input", shape=_sample_shape(source)),),
         ),
-        (OutputSpec(name="output", shape=_shape(out)),),
+        (OutputSpec(name="output", shape=_sample_shape(out)),),
     )
 
 
@@ -127,6 +127,12 @@ def _shapes(program: Program, layer: str) -> Hashable:
     ]
     numbers = [str(arg) for arg in node.args if not isinstance(arg, fx.Node)]
     return str(node.target), tuple(tensors), tuple(numbers), str(out.target)
+
+
+def _sample_shape(node: fx.Node) -> tuple[int, ...]:
+    """Shape with an axis of samples, which the tokens of a linear layer may lack."""
+    shape = _shape(node)
+    return shape if shape[0] == 1 else (1, *shape)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:

@@ -64,6 +64,30 @@ def test_layers_of_one_weight_are_one_kernel_and_what_lies_between_them_is_its_w
     assert [wire.name for wire in anatomy.wires] == ["input:image", "/relu", "/relu_1"]
 
 
+class _Scores(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return torch.softmax(x @ self.keys(x).transpose(1, 2), -1)
+
+
+def test_products_of_activations_are_kernels_and_what_is_always_in_float_holds_no_wire() -> None:
+    source = ModelSource(factory="tests:scores", inputs=(InputSpec(name="tokens", shape=(1, 3, 4)),))
+    model = Model(_Scores().eval(), source, (OutputSpec(name="output", shape=(1, 3, 3)),))
+    anatomy = dissect(trace(model, 2))
+    linear, product, softmax = anatomy.kernels
+    assert (linear.macs, product.macs, softmax.macs) == (3 * 4 * 4, 3 * 3 * 4, 0)
+    assert product.values == 12 + 12 + 9
+    ends = {wire.name: wire.ends for wire in anatomy.wires}
+    assert not any(name.startswith("input:") for name in ends)  # only the norm reads it
+    assert ends["norm/layer_norm"] == {0, 1}
+    assert ends["keys/linear"] == {0, 1}  # transposed on its way
+
+
 def test_work_is_products_of_bytes_and_bytes_moved() -> None:
     kernel = Kernel(("a",), "a.weight", macs=1000, params=200, channels=4, values=60)
     assert work(kernel, "int8", "int8") == 1000 + 60 + 200

@@ -47,6 +47,16 @@ def test_a_layer_alone_computes_what_it_does_in_the_network(layer: str, reads: s
     torch.testing.assert_close(single.network(seen[reads])[0], seen[writes])
 
 
+def test_tokens_of_one_sample_stay_together() -> None:
+    network = nn.Sequential(nn.Linear(4, 5), nn.ReLU())
+    source = ModelSource(factory="tests:tokens", inputs=(InputSpec(name="tokens", shape=(1, 3, 4)),))
+    model = Model(network.eval(), source, (OutputSpec(name="output", shape=(1, 3, 5)),))
+    single = alone(trace(model), "0/linear")
+    (inputs,) = single.example()
+    assert inputs.shape == (1, 3, 4)
+    torch.testing.assert_close(single.network(inputs)[0], network(inputs))
+
+
 def test_a_quantised_layer_alone_has_the_networks_grids_and_codes() -> None:
     model = nets.model(nets.TINY_CONV)
     context, _ = surroundings(model)
