@@ -150,9 +150,22 @@ class QuantizeOptions(Options):
     weight_observer: Literal["min-max", "mse"] = Field(
         "min-max", description="scale of a weight's channel: from its largest magnitude, or the one that loses least"
     )
-    rounding: Literal["nearest"] = Field("nearest", description="how weights are rounded to their grid")
-    bias_correction: Literal["none", "analytic"] = Field(
-        "analytic", description="biases take back what the rounding of weights shifts: by the means of the inputs"
+    rounding: Literal["nearest", "gptq", "adaround", "block"] = Field(
+        "nearest",
+        description="how weights are rounded to their grid: to the nearest point, by GPTQ, or as learned for each "
+        "layer (adaround) or each block",
+    )
+    rounding_iterations: int = Field(
+        500, ge=1, description="rounding adaround and block: steps for each layer or block"
+    )
+    rounding_batch: int = Field(16, ge=1, description="rounding block: samples a step")
+    keep_quantised_ratio: float = Field(
+        0.5, ge=0, le=1, description="rounding block: share of an activation's values that are rounded while it learns"
+    )
+    bias_correction: Literal["none", "analytic", "empirical"] = Field(
+        "analytic",
+        description="biases take back what the rounding of weights shifts: as the means of the inputs say, or as the "
+        "outputs of each layer show",
     )
     calibration: Literal["samples", "data-free"] = Field(
         "samples", description="data-free: inputs are made from the batch norms' statistics, and no sample is read"
@@ -191,6 +204,10 @@ class QuantizeOptions(Options):
     @model_validator(mode="after")
     def _a_scheme(self) -> "QuantizeOptions":
         check_scheme(self.weights, self.activations, self.group_size)
+        if self.rounding != "nearest" and not (self.weights.startswith("int") or is_minifloat(self.weights)):
+            raise ValueError(
+                f"rounding {self.rounding} is for integers and minifloats; {self.weights} is rounded to nearest"
+            )
         if self.observer == "entropy" and is_minifloat(self.activations):
             raise ValueError("observer entropy is for integers: its levels are evenly spaced")
         return self

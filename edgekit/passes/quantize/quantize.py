@@ -11,7 +11,11 @@ from edgekit.nets.model import Model
 from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import QuantisationTable
 from edgekit.passes.context import Context
+from edgekit.passes.quantize.adaround import round_by_adaround
+from edgekit.passes.quantize.bias import correct_biases
+from edgekit.passes.quantize.blocks import round_by_blocks
 from edgekit.passes.quantize.calibrate import calibrate, calibration_samples
+from edgekit.passes.quantize.gptq import round_by_gptq
 from edgekit.passes.quantize.guard import guard
 from edgekit.passes.quantize.mixed import choose_numbers
 from edgekit.passes.quantize.ranges import decide_edges
@@ -43,7 +47,12 @@ def _nearest(task: Task, table: QuantisationTable) -> QuantisationTable:
 
 
 # how weights are rounded; each changes the integer codes in the table only
-ROUNDINGS: Mapping[str, Improve] = {"nearest": _nearest}
+ROUNDINGS: Mapping[str, Improve] = {
+    "nearest": _nearest,
+    "gptq": round_by_gptq,
+    "adaround": round_by_adaround,
+    "block": round_by_blocks,
+}
 
 
 def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
@@ -60,6 +69,8 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
     if options.budget is not None:
         table = choose_numbers(task, table)
     table = ROUNDINGS[options.rounding](task, table)
+    if options.bias_correction == "empirical":
+        table = correct_biases(task, table)
     if options.mode == "auto":
         table = guard(task, table)
     logger.info(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from edgekit.nets.graph import CONVOLUTIONS, LINEAR, is_weight, tensor_of
+from edgekit.nets.movement import MADE
 from edgekit.nets.operators import kind_of
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import EdgeRange, QuantisationTable
@@ -26,8 +27,13 @@ _ACTIVATIONS = frozenset({"relu", "clamp"})
 
 
 def written(program: Program) -> tuple[str, ...]:
-    """Names of the activations that kernels write, in order: not what a kernel hands to its own activation."""
-    return tuple(name for node, name in program.names.items() if not _inside_a_kernel(node))
+    """Names of the activations that kernels write, in order: not what a kernel hands to its own activation.
+
+    Movement that tracing made is not among them: what it moves is on its grid already.
+    """
+    return tuple(
+        name for node, name in program.names.items() if not _inside_a_kernel(node) and not node.meta.get(MADE)
+    )
 
 
 def weighted(program: Program) -> dict[str, fx.Node]:
@@ -121,15 +127,16 @@ def bias_shift(program: Program, table: QuantisationTable, name: str, node: fx.N
     """
     if takes_back_mean(table, name, node):
         return rounding_shift(values - tensor_of(program.module, node.args[1]), table.means[name])  # type: ignore[arg-type]
-    return table.shifts.get(name) if _has_bias(node) else None
+    return table.shifts.get(name) if has_bias(node) else None
 
 
 def takes_back_mean(table: QuantisationTable, name: str, node: fx.Node) -> bool:
     """Whether the bias of a layer takes back what rounding its weight shifts at the mean of its inputs."""
-    return _has_bias(node) and name in table.means and name not in table.shifts
+    return has_bias(node) and name in table.means and name not in table.shifts
 
 
-def _has_bias(node: fx.Node) -> bool:
+def has_bias(node: fx.Node) -> bool:
+    """Whether a layer adds a stored tensor to its outputs."""
     return len(node.args) > 2 and is_weight(node.args[2])
 
 
