@@ -50,6 +50,13 @@ class Program:
         """Name of the weight that a convolution or linear node reads."""
         return str(node.args[1].target)  # type: ignore[union-attr]
 
+    def edge_name(self, node: fx.Node) -> str:
+        """Name under which a table knows the values of a node: of what it moves, where tracing made the movement.
+
+        Chains of such movement differ between batches, and a table is made at several.
+        """
+        return self.names[origin(node) if node.meta.get(MADE) else node]
+
 
 def trace(model: Model, batch: int = 1) -> Program:
     """The canonical program of `model` at a fixed batch.

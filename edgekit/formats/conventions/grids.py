@@ -12,7 +12,7 @@ from edgekit.errors import FormatError
 from edgekit.formats.conventions.convention import Convention
 from edgekit.formats.conventions.kernels import constants, output_of
 from edgekit.nets.graph import is_weight, tensor_of
-from edgekit.nets.movement import MADE, origin
+from edgekit.nets.movement import origin
 from edgekit.nets.operators import activations, aten, kind_of
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import EdgeRange, QuantisationTable
@@ -154,7 +154,7 @@ def _edge(program: Program, table: QuantisationTable, node: fx.Node, convention:
     if is_weight(node):
         values = tensor_of(program.module, node)
         return EdgeRange(min(float(values.min()), 0.0), max(float(values.max()), 0.0), 1.0, 0)
-    name = program.names[origin(node) if node.meta.get(MADE) else node]
+    name = program.edge_name(node)
     if name not in table.edges:
         raise FormatError(
             f"the quantisation table has no edge {name!r}",

@@ -109,10 +109,10 @@ def _through_movement(integer: list[fx.Node], wanted: dict[fx.Node, set[fx.Node]
         changed = False
         for node in reversed(moves):
             (source, *_) = activations(node)
-            if node in wanted and node in wanted.get(source, ()):
+            as_made, all_want = source in wanted and source in made, wanted.get(node, set()) >= set(node.users)
+            if node in wanted.get(source, ()) and all_want and (node in made or not as_made):
                 continue
-            as_made = source in wanted and source in made
-            if as_made or wanted.get(node, set()) >= set(node.users):
+            if as_made or all_want:
                 wanted.setdefault(source, set()).add(node)
                 wanted.setdefault(node, set()).update(node.users)
                 if as_made:

@@ -62,7 +62,7 @@ def use_global_pools(graph: onnx.GraphProto) -> int:
 
 
 def order_gelus(graph: onnx.GraphProto) -> int:
-    """x * (0.5 * (1 + erf)) becomes (x * (1 + erf)) * 0.5: the order that ONNX Runtime makes one Gelu of. Returns how many."""
+    """x * (0.5 * (1 + erf)) becomes (x * (1 + erf)) * 0.5, of which ONNX Runtime makes one Gelu. Returns how many."""
     constants = _constants(graph)
     makers = {name: node for node in graph.node for name in node.output}
     done = 0

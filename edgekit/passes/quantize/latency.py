@@ -104,7 +104,7 @@ def with_table(
     (source, *_) = activations(node)
     own = trace(model)
     ((name, new),) = weighted(own).items()
-    ends = {own.names[activations(new)[0]]: program.names[source], written(own)[-1]: program.names[out]}
+    ends = {own.edge_name(activations(new)[0]): program.edge_name(source), written(own)[-1]: program.names[out]}
     edges = {mine: table.edges[theirs] for mine, theirs in ends.items() if theirs in table.edges}
     weights = {own.weight_name(new): found.codes[number][program.weight_name(node)]}
     means = {name: table.means[layer]} if layer in table.means else {}

@@ -31,9 +31,7 @@ def written(program: Program) -> tuple[str, ...]:
 
     Movement that tracing made is not among them: what it moves is on its grid already.
     """
-    return tuple(
-        name for node, name in program.names.items() if not _inside_a_kernel(node) and not node.meta.get(MADE)
-    )
+    return tuple(name for node, name in program.names.items() if not _inside_a_kernel(node) and not node.meta.get(MADE))
 
 
 def weighted(program: Program) -> dict[str, fx.Node]:

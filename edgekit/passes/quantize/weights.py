@@ -33,7 +33,7 @@ def nearest_codes(program: Program, edges: dict[str, EdgeRange], options: Quanti
         bias = node.args[2] if len(node.args) > 2 else None
         if is_weight(bias):
             (source, *_) = node.all_input_nodes
-            smallest = tensor_of(program.module, bias).abs() / (edges[program.names[source]].scale * BIAS_MAX)  # type: ignore[arg-type]
+            smallest = tensor_of(program.module, bias).abs() / (edges[program.edge_name(source)].scale * BIAS_MAX)  # type: ignore[arg-type]
             scale = torch.maximum(scale, smallest)
         if program.weight_name(node) in found:  # one weight of several layers has one scale
             scale = torch.maximum(scale, found[program.weight_name(node)].scale)

@@ -170,3 +170,40 @@ def test_a_lowered_transformer_stays_close_to_the_float_network(name: str, pre_n
     real = model.network(x).detach()
     (given,) = Witness(lower(model, CONVENTIONS[name], 4).module)(x)
     assert 0 < (given - real).abs().max() < 0.12 * real.abs().max()
+
+
+@pytest.mark.parametrize("convention", [ORT, LITERT], ids=lambda c: c.name)
+def test_what_an_integer_kernel_wrote_is_moved_as_integers_for_readers_in_float_too(convention: Convention) -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.pool, self.second = nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pooled = self.pool(self.first(x))
+            return self.second(pooled) + pooled.erf()
+
+    program, placement = _placed(quantised_model(model_of(Pooled(), (1, 3, 6, 6))), convention)
+    pool = program.node("pool/max_pool2d")
+    assert {kind_of(user) for user in placement.users[pool]} == {"conv", None}  # erf reads codes as well
+    assert placement.grids[pool].scale == placement.grids[program.node("first/conv2d")].scale
+
+
+def test_a_layer_finds_its_input_through_movement_that_differs_between_batches() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tokens = self.first(x).flatten(2).transpose(1, 2)
+            return self.second(tokens) + F.layer_norm(tokens, (4,))
+
+    program, placement = _placed(quantised_model(model_of(Turned(), (1, 3, 5, 5))), ORT)
+    written = program.node("first/conv2d")
+    read = program.node("second/linear").all_input_nodes[0]
+    assert read is not written
+    assert program.edge_name(read) == "first/conv2d"
+    assert placement.grids[read].scale == placement.grids[written].scale

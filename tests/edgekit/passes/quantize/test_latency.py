@@ -56,6 +56,13 @@ def test_tokens_of_one_sample_stay_together() -> None:
     assert inputs.shape == (1, 3, 4)
     torch.testing.assert_close(single.network(inputs)[0], network(inputs))
 
+    context, _ = surroundings(model)
+    task, table = task_of(model, context)
+    found = measure_sensitivity(task, table, ("int8",))
+    placed = with_table(single, trace(model), "0/linear", table, found, "int8")
+    grids = {row.tensor: row.scale[0] for row in lower(placed, CONVENTIONS["litert"]).tensors if row.role != "weight"}
+    assert grids["input:input"] == table.edges["input:tokens"].scale
+
 
 def test_a_quantised_layer_alone_has_the_networks_grids_and_codes() -> None:
     model = nets.model(nets.TINY_CONV)

@@ -9,9 +9,10 @@ from torch import Tensor, fx
 from edgekit.nets.graph import tensor_of
 from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import QuantisationTable
-from edgekit.passes.quantize.simulate import Simulation, weighted
+from edgekit.passes.quantize.simulate import Simulation, weighted, written
 from tests import nets
 from tests.edgekit.formats.quantised import quantised
+from tests.edgekit.formats.transformers import tiny_vit
 
 
 class _Recorder(Simulation):
@@ -75,3 +76,10 @@ def test_the_bias_of_a_layer_whose_weight_stays_float_stays_as_it_is(name: str) 
     bias = tensor_of(program.module, weighted(program)[name].args[2])  # type: ignore[arg-type]
     found = _bias_of(program, table, inputs, name, edges=(), weights=())
     torch.testing.assert_close(found.movedim(1, -1).flatten(0, -2).mean(0), bias, rtol=1e-4, atol=1e-5)
+
+
+def test_movement_that_tracing_made_is_not_rounded_again() -> None:
+    program = trace(tiny_vit(), 2)
+    made = [name for node, name in program.names.items() if program.edge_name(node) != name]
+    assert made
+    assert not {*made} & {*written(program)}
