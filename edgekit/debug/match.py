@@ -220,14 +220,18 @@ def _leftovers(
     chain: Sequence[tuple[int, int]],
     scores: NDArray[np.int64],
 ) -> list[tuple[int, int]]:
-    """Layers that two exporters put in another order: what reads the same layers and is alike, if only one is."""
+    """Layers that two exporters put in another order: what has the weights of a layer, or is of its kind and reads the
+    same, if only one does.
+    """
     twins = {**inputs, **{rows[i].name: columns[j].name for i, j in chain}}
     left = [i for i in range(len(rows)) if i not in {i for i, _ in chain}]
     right = [j for j in range(len(columns)) if j not in {j for _, j in chain}]
     found = []
     for i in left:
         sources = {twins.get(name, "") for name in rows[i].sources}
-        alike = [j for j in right if scores[i, j] and set(columns[j].sources) == sources]
+        alike = [j for j in right if scores[i, j] > _ALIKE] or [
+            j for j in right if scores[i, j] and set(columns[j].sources) == sources
+        ]
         if len(alike) == 1:
             right.remove(alike[0])
             twins[rows[i].name] = columns[alike[0]].name

@@ -88,6 +88,14 @@ def test_layers_in_another_order_are_paired_by_what_they_read():
     assert set(_names(match(ours, theirs, _values(ours), _values(theirs)))[1:]) == {("a", "2"), ("b", "1")}
 
 
+def test_layers_in_another_order_are_paired_by_their_weights_where_they_read_the_same():
+    generator = np.random.default_rng(0)
+    one, two, three = (generator.standard_normal((4, 4)) for _ in range(3))
+    ours = (_input(), *(_layer(n, "linear", "input:x", weight=w) for n, w in (("a", one), ("b", two), ("c", three))))
+    theirs = (_input(), *(_layer(n, "linear", "input:x", weight=w) for n, w in (("1", three), ("2", two), ("3", one))))
+    assert set(_names(match(ours, theirs, _values(ours), _values(theirs)))[1:]) == {("a", "3"), ("b", "2"), ("c", "1")}
+
+
 def test_channels_last_is_turned_and_turned_back():
     ours, theirs = (_input(), _layer("a", "conv", "input:x")), (_input(), _layer("1", "conv", "input:x"))
     values = np.arange(2 * 3 * 4, dtype=np.float32).reshape(1, 2, 3, 4)
