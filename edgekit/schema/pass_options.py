@@ -34,7 +34,8 @@ PASS_SOURCES: Mapping[str, str] = {
     "reparam": "Ding et al., RepVGG: Making VGG-style ConvNets Great Again, arXiv:2101.03697",
     "equalise": "Nagel et al., arXiv:1906.04721; SmoothQuant, arXiv:2211.10438; AWQ, arXiv:2306.00978; "
     "QuaRot, arXiv:2404.00456",
-    "quantize": "Jacob et al., arXiv:1712.05877; Nagel et al., Neural Network Quantization, arXiv:2106.08295",
+    "quantize": "Jacob et al., arXiv:1712.05877; Nagel et al., Neural Network Quantization, arXiv:2106.08295; "
+    "GPTQ, arXiv:2210.17323; AdaRound, arXiv:2004.10568; BRECQ, arXiv:2102.05426; QDrop, arXiv:2203.05740",
 }
 
 

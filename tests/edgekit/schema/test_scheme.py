@@ -34,6 +34,8 @@ def test_schemes_that_exist(weights: str, activations: str, group: int | None, p
         ({"weights": "int8", "activations": "fp16"}, "no scheme"),
         ({"weights": "int8", "activations": "e4m3"}, "no scheme"),
         ({"weights": "e4m3", "activations": "dynamic"}, "no scheme"),
+        ({"weights": "fp16", "activations": "float", "rounding": "gptq"}, "fp16 is rounded to nearest"),
+        ({"weights": "fp8_e4m3fn", "activations": "float", "rounding": "adaround"}, "is rounded to nearest"),
         ({"weights": "e5m3", "activations": "float"}, "e5m3 has 9 bits"),
         ({"weights": "e4m3", "activations": "e1m0"}, "e1m0 has 2 bits"),
         ({"weights": "int4", "activations": "float", "group_size": 24}, "power of two"),
