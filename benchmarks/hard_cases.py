@@ -116,7 +116,10 @@ def run_case(case: Case, samples: int, results: Results) -> None:
                 results.add(name, system, "top1", float(right.mean()), "share")
                 results.add_interval(name, system, "top1 minus float", paired_difference(right, own), "share")
                 results.add(name, system, "logit noise", noise, "factor")
-                print(f"{name:34} {system:30} top-1 {right.mean():.4f} (float {own.mean():.4f}) noise {noise:.6f}")
+                print(
+                    f"{name:34} {system:30} top-1 {right.mean():.4f} (float {own.mean():.4f}) noise {noise:.6f}",
+                    flush=True,
+                )
 
 
 def _scored(
