@@ -89,11 +89,11 @@ def test_layers_in_another_order_are_paired_by_what_they_read():
 
 
 def test_layers_in_another_order_are_paired_by_their_weights_where_they_read_the_same():
-    generator = np.random.default_rng(0)
-    one, two, three = (generator.standard_normal((4, 4)) for _ in range(3))
-    ours = (_input(), *(_layer(n, "linear", "input:x", weight=w) for n, w in (("a", one), ("b", two), ("c", three))))
-    theirs = (_input(), *(_layer(n, "linear", "input:x", weight=w) for n, w in (("1", three), ("2", two), ("3", one))))
-    assert set(_names(match(ours, theirs, _values(ours), _values(theirs)))[1:]) == {("a", "3"), ("b", "2"), ("c", "1")}
+    weights = dict(zip("abcd", np.random.default_rng(0).standard_normal((4, 4, 4)), strict=True))
+    ours = (_input(), *(_layer(name, "linear", "input:x", weight=weights[name]) for name in "abcd"))
+    theirs = (_input(), *(_layer(name.upper(), "linear", "input:x", weight=weights[name]) for name in "cdab"))
+    found = _names(match(ours, theirs, _values(ours), _values(theirs)))[1:]
+    assert set(found) == {("a", "A"), ("b", "B"), ("c", "C"), ("d", "D")}
 
 
 def test_channels_last_is_turned_and_turned_back():
