@@ -190,15 +190,17 @@ def evaluate_artifact(exported: Exported, workshop: Workshop, infer: InferFuncti
 
 
 def _as(model: Model, precision: str, options: Export) -> Model:
-    """The model with its quantisation table, or the same network without one or in halves; one step of it if asked.
+    """The model with its quantisation table, or the same network without one or in halves.
 
     Raises:
-        ModelError: a step is asked for, and the network has none.
+        ModelError: one step is asked for, and the network has none.
         PassError: a weight is too large for a half.
     """
+    if options.recurrent == "step":
+        step_model(model)  # refuses a network that has none
     if precision == "fp32":
-        model = replace(model, table=None)
-    elif precision == "fp16" and (model.table is None or model.table.activations != "fp16"):
+        return replace(model, table=None)
+    if precision == "fp16" and (model.table is None or model.table.activations != "fp16"):
         options_of_half = QuantizeOptions(weights="fp16", activations="fp16", bias_correction="none")
-        model = replace(model, table=stored_table(trace(model), Seen(), options_of_half))
-    return step_model(model) if options.recurrent == "step" else model
+        return replace(model, table=stored_table(trace(model), Seen(), options_of_half))
+    return model

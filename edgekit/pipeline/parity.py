@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from edgekit.errors import FormatError, StoreError
 from edgekit.formats.artifact import Artifact
+from edgekit.formats.recurrent import Sequence
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.schema.gates import TOLERATED_CODES
@@ -73,18 +74,8 @@ def expect(artifact: Artifact, inputs: torch.Tensor, edges: Mapping[str, str]) -
 
 def _answers(artifact: Artifact, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Outputs of the artifact's program; after the last step where it is one step of a recurrent network."""
-    row = artifact.row
-    if not row.feedback:
-        return cast(tuple[torch.Tensor, ...], artifact.program(batch))
-    place = {tensor.network_name: index for index, tensor in enumerate(row.outputs)}
-    source = {taken: place[made] for made, taken in row.feedback.items()}
-    taken = [tensor for tensor in row.inputs if tensor.network_name in source]
-    states = [torch.zeros(tensor.shape) for tensor in taken]
-    made: tuple[torch.Tensor, ...] = ()
-    for step in range(batch.shape[1]):
-        made = artifact.program(batch[:, step], *states)
-        states = [made[source[tensor.network_name]] for tensor in taken]
-    return made
+    program = Sequence(artifact.program, artifact.row) if artifact.row.feedback else artifact.program
+    return cast(tuple[torch.Tensor, ...], program(batch))
 
 
 def expected_codes(row: ArtifactRow, expected: Expected) -> dict[str, NDArray[np.integer[Any]]]:

@@ -19,6 +19,7 @@ def render_html(manifest: Manifest) -> str:
     )
     for function in (
         values.count,
+        values.form,
         values.gate_outcome,
         values.gate_value,
         values.kilobytes,

@@ -115,9 +115,12 @@ def _artifacts(manifest: Manifest) -> Table:
             runtime.append("\nstand-in runtime", style="yellow")
         if row.engine:
             runtime.append(f"\nengine: {row.engine}", style="yellow")
+        file = Text(row.path).append(f"\n{row.format}, {row.convention}, {row.precision}", style="dim")
+        if row.nodes:
+            file.append(f"\n{values.form(row)}", style="dim")
         add_row(
             table,
-            Text(row.path).append(f"\n{row.format}, {row.convention}, {row.precision}", style="dim"),
+            file,
             values.kilobytes(row.size_bytes),
             values.share(first.value if first else None),
             runtime,

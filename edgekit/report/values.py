@@ -1,6 +1,6 @@
 """How numbers are shown, the same in the terminal and in report.html. A value that is not known is an en dash."""
 
-from edgekit.schema.manifest import GateRow, ProfileRow
+from edgekit.schema.manifest import ArtifactRow, GateRow, ProfileRow
 
 UNKNOWN = "–"
 
@@ -31,6 +31,16 @@ def count(value: int | None) -> str:
             divisor = 1e3 if suffix == "k" else limit
             return f"{value / divisor:.4g} {suffix}"
     return f"{value:,}"
+
+
+def form(row: ArtifactRow) -> str:
+    """Which form of a recurrent network an artifact is, with the operators of both; empty for other networks."""
+    if not row.nodes:
+        return ""
+    step, unrolled = f"{row.nodes['step']:,}", f"{row.nodes['unrolled']:,}"
+    if row.feedback:
+        return f"one step: {step} nodes; unrolled: {unrolled}"
+    return f"unrolled: {unrolled} nodes; one step: {step}"
 
 
 def milliseconds(value: float | None) -> str:

@@ -103,6 +103,10 @@ class ArtifactRow(Record):
         default_factory=dict,
         description="one step of a recurrent network: output -> input that it goes into at the next step, as it is",
     )
+    nodes: dict[str, int] = Field(
+        default_factory=dict,
+        description="recurrent network: operators in the file's graph as one `step`, and `unrolled` over the sequence",
+    )
 
     @property
     def computes_in_float(self) -> bool:

@@ -57,6 +57,13 @@ def test_every_part_of_the_manifest_is_a_row(tmp_path, draft_of):
         assert row in page.rows
 
 
+def test_a_recurrent_network_shows_its_form_and_the_nodes_of_both(tmp_path, draft_of):
+    draft = draft_of()
+    whole = draft.artifacts[0].model_copy(update={"nodes": {"step": 61, "unrolled": 1412}})
+    text = render_html(manifest_of(tmp_path, replace(draft, artifacts=(whole, *draft.artifacts[1:]))))
+    assert "unrolled: 1,412 nodes; one step: 61" in text
+
+
 def test_the_page_needs_no_network_and_no_script(tmp_path, draft_of):
     text = render_html(manifest_of(tmp_path, draft_of()))
     page = Page(text)

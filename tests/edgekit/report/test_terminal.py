@@ -46,6 +46,17 @@ def test_artifacts_show_their_own_metric_and_stand_ins_are_labelled(summary_of, 
     assert "engine: deferred" in artifacts
 
 
+def test_a_recurrent_network_shows_its_form_and_the_nodes_of_both(summary_of, draft_of):
+    draft = draft_of()
+    nodes = {"step": 61, "unrolled": 1412}
+    whole = draft.artifacts[0].model_copy(update={"nodes": nodes})
+    step = draft.artifacts[1].model_copy(update={"nodes": nodes, "feedback": {"next_h": "h"}})
+    text = summary_of(replace(draft, artifacts=(whole, step, *draft.artifacts[2:])), width=120)
+    assert "unrolled: 1,412 nodes; one step: 61" in text
+    assert "one step: 61 nodes; unrolled: 1,412" in text
+    assert "nodes" not in summary_of(draft)
+
+
 def test_latency_shows_percentiles_validity_and_an_honest_speed(summary_of, draft_of):
     text = summary_of(draft_of(), width=160)
     latency = text[text.index("Latency") : text.index("Gates")]
