@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from edgekit.errors import ModelError
 from edgekit.nets.canonical import canonicalise
-from edgekit.nets.graph import set_tensor
+from edgekit.nets.graph import set_tensor, value_of
 from edgekit.nets.model import Model
 from edgekit.nets.movement import MADE, origin
 from edgekit.nets.recurrent import Recurrent, recurrent_network, step_model
@@ -38,6 +38,11 @@ class Program:
 
     module: fx.GraphModule
     names: dict[fx.Node, str]
+
+    @property
+    def batch(self) -> int:
+        """Samples of the first input."""
+        return int(value_of(next(iter(self.names))).shape[0])
 
     def node(self, name: str) -> fx.Node:
         """The node that makes the activation called `name`."""

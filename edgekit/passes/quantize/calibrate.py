@@ -8,7 +8,7 @@ from edgekit.data.observers import Seen, observe
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
 from edgekit.nets.model import Model
-from edgekit.nets.program import trace
+from edgekit.nets.program import Program, trace
 from edgekit.passes.context import Context
 from edgekit.passes.quantize.data_free import SAMPLES, synthetic_samples
 from edgekit.passes.quantize.select import chosen
@@ -16,7 +16,8 @@ from edgekit.passes.quantize.weight_only import needs_samples
 from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.passes import QuantizeOptions
 
-CALIBRATION_BATCH = 32
+_BATCHES = range(16, 65)
+_BATCH = 32
 
 
 def calibration_samples(model: Model, options: QuantizeOptions, context: Context) -> Samples:
@@ -33,8 +34,8 @@ def calibration_samples(model: Model, options: QuantizeOptions, context: Context
             "wrap the network so that it takes one input",
         )
     samples, row = _picked(model, options, context)
-    if needs_samples(options) or options.rounding != "nearest":  # else nothing was decided on them
-        context.record(row)
+    if needs_samples(options) or options.rounding != "nearest" or options.bias_correction == "empirical":
+        context.record(row)  # else nothing was decided on them
     return samples
 
 
@@ -56,21 +57,31 @@ def _picked(model: Model, options: QuantizeOptions, context: Context) -> tuple[S
 
 def _digest(samples: Samples) -> str:
     digest = hashlib.sha256(f"{tuple(samples.inputs.shape)}\n".encode())
-    for start in range(0, len(samples), CALIBRATION_BATCH):  # the whole of it may not fit into memory twice
-        digest.update(samples.inputs[start : start + CALIBRATION_BATCH].contiguous().numpy().data)
+    for start in range(0, len(samples), _BATCH):  # the whole of it may not fit into memory twice
+        digest.update(samples.inputs[start : start + _BATCH].contiguous().numpy().data)
     return digest.hexdigest()
 
 
-def calibrate(model: Model, samples: Samples, context: Context) -> Seen:
-    """What every activation of the network's program is for all samples."""
+def calibration_batch(count: int) -> int:
+    """Samples to run at once: near 32, and a divisor of their number if there is one, since a program has one batch."""
+    whole = [size for size in _BATCHES if count % size == 0]
+    return min(whole, key=lambda size: abs(size - _BATCH), default=min(_BATCH, count))
+
+
+def calibrate(model: Model, program: Program, samples: Samples, context: Context) -> Seen:
+    """What every activation of the network's program is for all samples.
+
+    Args:
+        program: of `model`; what does not fill a batch of it is traced and run by itself.
+    """
     seen = Seen()
-    full = len(samples) // CALIBRATION_BATCH * CALIBRATION_BATCH
-    # a program has a fixed batch, so what does not fill one is traced and run by itself
-    for start, stop, batch in ((0, full, CALIBRATION_BATCH), (full, len(samples), len(samples) - full)):
+    size = program.batch
+    full = len(samples) // size * size
+    for start, stop, batch in ((0, full, size), (full, len(samples), len(samples) - full)):
         if start == stop:
             continue
-        program = trace(model, batch)
+        here = program if batch == size else trace(model, batch)
         for index in range(start, stop, batch):
-            observe(program, [(samples.inputs[index : index + batch],)], seen)
+            observe(here, [(samples.inputs[index : index + batch],)], seen)
             context.progress(index + batch, len(samples), "calibrating")
     return seen
