@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
+
+# from the factor of x upwards, as the exporter spells it
+_GELU = (("Mul", 1), ("Add", 0), ("Erf", 0), ("Div", 0))
 
 
 def clean(model: onnx.ModelProto) -> None:
@@ -62,25 +66,39 @@ def use_global_pools(graph: onnx.GraphProto) -> int:
 
 
 def order_gelus(graph: onnx.GraphProto) -> int:
-    """x * (0.5 * (1 + erf)) becomes (x * (1 + erf)) * 0.5, of which ONNX Runtime makes one Gelu. Returns how many."""
+    """x * (0.5 * (erf(x / r) + 1)) becomes (x * (erf(x / r) + 1)) * 0.5, of which ONNX Runtime makes one Gelu.
+
+    Returns how many. It is the same product whatever the constants are.
+    """
     constants = _constants(graph)
     makers = {name: node for node in graph.node for name in node.output}
+    readers = Counter([*(name for node in graph.node for name in node.input), *(out.name for out in graph.output)])
     done = 0
     for last in [node for node in graph.node if node.op_type == "Mul"]:
-        source, half = last.input[0], makers.get(last.input[1])
-        if half is None or half.op_type != "Mul" or half.input[0] not in constants:
+        chain = _follow(last.input[1], makers, _GELU)
+        if chain is None:
             continue
-        inner = makers.get(half.input[1])
-        if inner is None or inner.op_type != "Add" or not any(_is_erf(makers.get(name)) for name in inner.input):
+        half, inverse = chain[0], chain[-1]
+        source, number, rest = last.input[0], *half.input
+        if number not in constants or inverse.input[0] != source or readers[half.output[0]] > 1:
             continue
-        number, rest = half.input
         half.input[:], last.input[:] = [rest, source], [half.output[0], number]
         done += 1
     return done
 
 
-def _is_erf(node: onnx.NodeProto | None) -> bool:
-    return node is not None and node.op_type == "Erf"
+def _follow(
+    name: str, makers: Mapping[str, onnx.NodeProto], path: Sequence[tuple[str, int]]
+) -> list[onnx.NodeProto] | None:
+    """The nodes upwards from a tensor, if they are the operators of `path`, each entered by the input it names."""
+    found = []
+    for operator, position in path:
+        node = makers.get(name)
+        if node is None or node.op_type != operator:
+            return None
+        found.append(node)
+        name = node.input[position]
+    return found
 
 
 def fuse_pads(graph: onnx.GraphProto) -> int:

@@ -1,12 +1,14 @@
 """Each rewrite keeps the function; ONNX Runtime is the witness."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit.formats.onnx.rewrite import clean, fuse_pads, use_global_pools
+from edgekit.formats.onnx.rewrite import clean, fuse_pads, order_gelus, use_global_pools
 
 
 def _constant(name: str, values: object, dtype: type = np.float32) -> onnx.TensorProto:
@@ -94,3 +96,52 @@ def test_clean_leaves_no_metadata() -> None:
     content = model.SerializeToString()
     assert b"somebody" not in content
     assert b"secret" not in content
+
+
+def _gelu(source: str = "x", *, factor: str = "half", read_twice: bool = False) -> onnx.ModelProto:
+    """`source` * (0.5 * (erf(x / root) + 1)), as the exporter writes it; 0.5, root and 1 are other numbers here."""
+    nodes = [
+        helper.make_node("Neg", ["x"], ["negative"]),
+        helper.make_node("Div", ["x", "root"], ["scaled"]),
+        helper.make_node("Erf", ["scaled"], ["erf"]),
+        helper.make_node("Add", ["erf", "one"], ["sum"]),
+        helper.make_node("Mul", [factor, "sum"], ["share"]),
+        helper.make_node("Mul", [source, "share"], ["gelu"]),
+        helper.make_node("Add", ["gelu", "share" if read_twice else "x"], ["y"]),
+    ]
+    numbers = [_constant("root", 1.7), _constant("one", 1.25), _constant("half", 0.375)]
+    return _graph(nodes, numbers, [1, 2, 5, 5])
+
+
+def test_the_factor_of_a_gelu_is_taken_last_and_keeps_its_constants() -> None:
+    model = _gelu()
+    before = _run(model)
+    assert order_gelus(model.graph) == 1
+    made = {node.output[0]: list(node.input) for node in model.graph.node}
+    assert (made["share"], made["gelu"]) == (["sum", "x"], ["share", "half"])
+    np.testing.assert_allclose(_run(model), before, rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"read_twice": True}, {"source": "negative"}, {"factor": "negative"}])
+def test_a_product_that_is_no_gelu_keeps_its_order(options: dict[str, object]) -> None:
+    model = _gelu(**options)  # type: ignore[arg-type]
+    before = model.SerializeToString()
+    assert order_gelus(model.graph) == 0
+    assert model.SerializeToString() == before
+
+
+def test_onnx_runtime_makes_one_gelu_only_of_the_order_that_it_knows(tmp_path: Path) -> None:
+    model = _gelu()
+    for name, value in (("root", 2**0.5), ("one", 1.0), ("half", 0.5)):
+        next(tensor for tensor in model.graph.initializer if tensor.name == name).CopyFrom(_constant(name, value))
+    assert "Gelu" not in _optimised(model, tmp_path / "before.onnx")
+    order_gelus(model.graph)
+    assert "Gelu" in _optimised(model, tmp_path / "after.onnx")
+
+
+def _optimised(model: onnx.ModelProto, path: Path) -> set[str]:
+    """Operators of the graph that ONNX Runtime executes."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(path), 3
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return {node.op_type for node in onnx.load(path).graph.node}
