@@ -12,6 +12,7 @@ from edgekit.formats.conventions.lowering import lower
 from edgekit.formats.conventions.placement import Placement, place
 from edgekit.formats.conventions.witness import Witness
 from edgekit.nets.model import Model
+from edgekit.nets.movement import origin
 from edgekit.nets.operators import kind_of
 from edgekit.nets.program import Program, trace
 from tests.edgekit.formats.transformers import model_of, quantised_model, tiny_vit
@@ -207,3 +208,50 @@ def test_a_layer_finds_its_input_through_movement_that_differs_between_batches()
     assert read is not written
     assert program.edge_name(read) == "first/conv2d"
     assert placement.grids[read].scale == placement.grids[written].scale
+
+
+def test_a_gelu_is_integer_in_litert_and_between_float_ends_of_two_layers_elsewhere() -> None:
+    model = quantised_model(tiny_vit(pre_norm=True))
+    up = "transformer.layers.0.linear1/linear"
+    program, placement = _placed(model, LITERT)
+    (gelu,) = program.node(up).users
+    assert kind_of(gelu) == "gelu"
+    assert gelu in placement.integer
+    assert model.table is not None
+    assert placement.grids[gelu].scale == model.table.edges[program.names[gelu]].scale  # its own, not the layer's
+    assert placement.grids[gelu].scale != placement.grids[program.node(up)].scale
+    program, placement = _placed(model, ORT)
+    (gelu,) = program.node(up).users
+    assert program.node(up) not in placement.grids  # QGemm gives it floats
+    assert [kind_of(user) for user in placement.users[gelu]] == ["linear"]
+    assert program.names[gelu] in {row.node for row in placement.in_float}
+
+
+def test_heads_are_taken_apart_on_integers_with_the_grid_of_their_layer_where_products_are_integer() -> None:
+    model = quantised_model(tiny_vit())
+    program, placement = _placed(model, replace(ORT, least_macs={}))
+    scores = program.node("transformer.layers.0.self_attn/matmul")
+    for read in scores.all_input_nodes:
+        layer = origin(read)
+        assert kind_of(layer) == "linear"
+        assert placement.grids[read].scale == placement.grids[layer].scale
+        assert placement.grids[read].tied_to == program.names[layer]
+    # in float they are moved as floats: the layer hands floats on, and nothing in between has a grid
+    program, placement = _placed(model, ORT)
+    scores = program.node("transformer.layers.0.self_attn/matmul")
+    for read in scores.all_input_nodes:
+        assert read not in placement.grids
+        assert origin(read) not in placement.grids
+
+
+def test_a_softmax_between_products_is_integer_in_litert_only_where_the_products_are() -> None:
+    model = quantised_model(tiny_vit())
+    program, placement = _placed(model, LITERT)
+    assert {row.reason for row in placement.in_float if row.op == "aten.softmax.int"} == {
+        "it stands between operators in float"
+    }
+    program, placement = _placed(model, replace(LITERT, integer=LITERT.integer | {"matmul"}))
+    softmax = [node for node in program.names if kind_of(node) == "softmax"]
+    assert len(softmax) == 2
+    for node in softmax:
+        assert (placement.grids[node].scale, placement.grids[node].zero_point) == (1 / 256, -128)

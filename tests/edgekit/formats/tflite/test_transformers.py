@@ -78,3 +78,31 @@ def test_a_softmax_at_the_end_gives_codes(tmp_path: Path) -> None:
     assert artifact.row.in_float == ()
     (x,) = model.example(1, seed=3)
     assert np.abs(run_litert(artifact, x) - artifact.program(x)[0].numpy()).max() <= 1.01 / 256
+
+
+@pytest.mark.parametrize("by_row", [True, False])
+def test_patches_in_the_order_of_the_file_are_read_without_a_transposition(by_row: bool, tmp_path: Path) -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.patches, self.linear = nn.Conv2d(3, 6, 2, 2), nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made = self.patches(x) if by_row else self.patches(x).transpose(2, 3)
+            return self.linear(made.flatten(2).transpose(1, 2))
+
+    model = quantised_model(model_of(Patches(), (1, 3, 6, 4)))
+    artifact = export_tflite(model, "litert", tmp_path, "patches", Export())
+    assert artifact.row.fused.get("TRANSPOSE", 0) == (0 if by_row else 1)
+    (output,) = artifact.row.outputs
+    assert output.scale is not None
+    (x,) = model.example(1, seed=3)
+    assert np.abs(run_litert(artifact, x) - artifact.program(x)[0].numpy()).max() <= 1.01 * output.scale
+
+
+def test_a_gelu_between_layers_is_computed_on_codes(tmp_path: Path) -> None:
+    model = quantised_model(tiny_vit(pre_norm=True))
+    artifact = export_tflite(model, "litert", tmp_path, "vit", Export())
+    assert artifact.row.fused["GELU"] == 2
+    assert not any(row.op == "GELU" for row in artifact.row.in_float)
