@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,15 +13,19 @@ import numpy as np
 from make import EDGEKIT_SYSTEMS, FLOAT, TARGET, Job, Made, read_made
 from numpy.typing import NDArray
 from rows import describe_versions
+from trained import WEIGHTS, as_trained, training
 
 from edgekit.data.samples import Samples
+from edgekit.data.splits import find_data
 from edgekit.errors import DataError
 from edgekit.pipeline.keys import path_digest
-from edgekit.pipeline.sources import follow_modules
+from edgekit.pipeline.sources import follow_modules, module_of
 from edgekit.profiling.jobs import infer
 from edgekit.schema.device import Device
 from edgekit.schema.load import load_recipe
 from edgekit.schema.manifest import ArtifactRow
+from edgekit.schema.yaml_file import dump_yaml
+from edgekit.store.digests import file_sha256
 from edgekit.store.steps import StepStore, step_key
 
 LIBRARIES = (
@@ -35,6 +39,8 @@ LIBRARIES = (
     "numpy",
 )
 _PASSES = ("edgekit.passes.quantize.quantize", "edgekit.passes.table")
+_TRAINING = ("edgekit.passes.train",)
+_RECIPE = "recipe.yaml"
 
 
 class Kept:
@@ -51,11 +57,35 @@ class Kept:
         Raises:
             DataError: the process failed; the last line that it said is passed on.
         """
-        parts = self._parts(job, reference)
-        folder = self._store.find(step_key(parts))
-        if folder is None:
-            folder = self._store.put(step_key(parts), lambda into: _run(job, into), parts)
-        return read_made(folder)
+        return read_made(self._made(self._parts(job, reference), lambda into: _run(job, into)))
+
+    def trained(self, name: str) -> str:
+        """The recipe of a network whose training is done: the one of that name, or a file where it trains the network.
+
+        Raises:
+            DataError: the training failed.
+        """
+        loaded = load_recipe(name)
+        steps = training(loaded.recipe)
+        if not steps:
+            return name
+        recipe = loaded.recipe
+        parts: Mapping[str, object] = {
+            "trained": recipe.model.model_dump(mode="json"),
+            "steps": [step.model_dump(mode="json") for step in steps],
+            "seed": recipe.seed,
+            "data": find_data(recipe.data).digest,
+            "versions": self._versions,
+            "code": follow_modules([*_TRAINING, module_of(recipe.model.factory)]).digest,
+        }
+
+        def train(into: Path) -> None:
+            _process("trained.py", name, str(self._store.checkpoints(step_key(parts))), str(into))
+
+        weights = self._made(parts, train) / WEIGHTS
+        made = as_trained(recipe, weights, file_sha256(weights))
+        text = dump_yaml(made)
+        return str(self._made({"recipe": made}, lambda into: (into / _RECIPE).write_text(text, "utf-8")) / _RECIPE)
 
     def correct(self, file: Path, row: ArtifactRow, recipe: str, test: Samples, digest: str) -> NDArray[np.float64]:
         """(N,): 1 where the largest output of an artifact is the label, for every test sample at batch 1."""
@@ -70,6 +100,14 @@ class Kept:
             folder = self._store.put(step_key(parts), lambda into: np.save(into / "right.npy", right), parts)
         found: NDArray[np.float64] = np.load(folder / "right.npy").astype(np.float64)
         return found
+
+    def _made(self, parts: Mapping[str, object], write: Callable[[Path], object]) -> Path:
+        """The folder of an entry: found, or written."""
+
+        def into(folder: Path) -> None:
+            write(folder)
+
+        return self._store.find(step_key(parts)) or self._store.put(step_key(parts), into, parts)
 
     def _parts(self, job: Job, reference: Made | None) -> Mapping[str, object]:
         code = ["make", "peers"]
@@ -92,8 +130,13 @@ class Kept:
 def _run(job: Job, folder: Path) -> None:
     path = folder / "job.json"
     path.write_text(json.dumps({**asdict(job), "folder": str(folder)}), encoding="utf-8")
-    command = [sys.executable, str(Path(__file__).with_name("make.py")), str(path)]
+    _process("make.py", str(path))
+
+
+def _process(script: str, *arguments: str) -> None:
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
-        raise DataError(said[-1] if said else f"exit code {done.returncode}", f"system {job.system}", "see its message")
+        what = said[-1] if said else f"exit code {done.returncode}"
+        raise DataError(what, f"{script} {' '.join(arguments)}", "see its message")

@@ -15,7 +15,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +132,8 @@ def run_case(case: Case, effort: Effort, results: Results, kept: Kept) -> None:
     Raises:
         EdgekitError: our own side failed. A peer that fails leaves a note.
     """
+    say(case.name, "finding the network, or training it where its recipe does")
+    case = replace(case, recipe=kept.trained(case.recipe))
     data = find_data(load_recipe(case.recipe).recipe.data)
     test = data.test if effort.images is None else data.test.head(effort.images)
     name = case.name if len(test) == len(data.test) else f"{case.name} (first {len(test):,})"

@@ -16,9 +16,14 @@ def vit_d6(classes: int = 10) -> nn.Module:
     return VisionTransformer(classes, activation="relu", norm_first=False)
 
 
-def vit_d6_pre_norm(classes: int = 10) -> nn.Module:
-    """Pre-norm, GELU, otherwise of the shape of `vit_d6`: (N, 3, 32, 32) -> (N, classes)."""
-    return VisionTransformer(classes, activation="gelu", norm_first=True)
+def vit_gelu(classes: int = 10) -> nn.Module:
+    """Pre-norm, GELU: (N, 3, 32, 32) -> (N, classes). Patch 4, width 96, depth 4, 4 heads, hidden 192.
+
+    As small as it is, one processor core trains it on 14,000 images.
+    """
+    return VisionTransformer(
+        classes, activation="gelu", norm_first=True, width=96, depth=4, heads=4, hidden=192, dropout=0.0
+    )
 
 
 class VisionTransformer(nn.Module):
@@ -35,6 +40,7 @@ class VisionTransformer(nn.Module):
         hidden: int = 256,
         patch: int = 4,
         image: int = 32,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         tokens = 1 + (image // patch) ** 2
@@ -42,7 +48,7 @@ class VisionTransformer(nn.Module):
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, tokens, width))
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, patch, patch)})
         layer = nn.TransformerEncoderLayer(
-            width, heads, hidden, dropout=0.1, activation=activation, batch_first=True, norm_first=norm_first
+            width, heads, hidden, dropout=dropout, activation=activation, batch_first=True, norm_first=norm_first
         )
         self.transformer = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.mlp_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, classes))

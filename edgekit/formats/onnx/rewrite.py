@@ -79,7 +79,7 @@ def order_gelus(graph: onnx.GraphProto) -> int:
         if chain is None:
             continue
         half, inverse = chain[0], chain[-1]
-        source, number, rest = last.input[0], *half.input
+        source, (number, rest) = last.input[0], tuple(half.input)
         if number not in constants or inverse.input[0] != source or readers[half.output[0]] > 1:
             continue
         half.input[:], last.input[:] = [rest, source], [half.output[0], number]
