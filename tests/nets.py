@@ -61,12 +61,12 @@ def two_heads() -> nn.Module:
 
 def tiny_lstm() -> nn.Module:
     """(N, T, 3) -> (N, 4), 5 units."""
-    return _trained(KeywordLstm(5, 4, (4.0, 1.0, 0.5)))
+    return _trained(KeywordLstm(5, 4, (-1.0, 0.5, 0.25), (4.0, 1.0, 0.5)))
 
 
 def tiny_gru() -> nn.Module:
     """(N, T, 3) -> (N, 4), 5 units."""
-    return _trained(KeywordGru(5, 4, (4.0, 1.0, 0.5)))
+    return _trained(KeywordGru(5, 4, (-1.0, 0.5, 0.25), (4.0, 1.0, 0.5)))
 
 
 def recurrent(cell: str, steps: int) -> Model:

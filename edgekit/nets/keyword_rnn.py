@@ -16,20 +16,22 @@ from torch.nn import functional as F
 
 from edgekit.nets.recurrent import Recurrent, State
 
-# The first coefficients vary thirty times more than the last ones, and one 8-bit grid holds them all. So the data come
-# divided by these (`std` of the calibration set) and the first weights undo it; powers of two, which float32 scales by
-# exactly. Of all of them these leave the least error in the first products over the calibration samples.
-FEATURE_SCALES = (16.0, 4.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+# One 8-bit grid holds all coefficients, of which the first reaches from -250 (digital silence) to 30 and the last ones
+# to 4. So the data come as (MFCC - FEATURE_OFFSETS) / FEATURE_SCALES (`mean` and `std` of the calibration set), which the
+# first weights and biases undo. Scales are the least powers of two that keep every coefficient of the calibration
+# samples, times 1.3, within the range of the first: louder speech than that is heard, too.
+FEATURE_OFFSETS = (-112.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+FEATURE_SCALES = (8.0, 2.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5)
 
 
 def keyword_lstm(units: int, classes: int = 12) -> nn.Module:
     """Basic LSTM: (N, T, 10) -> (N, classes). 118 units are Hello Edge's small network, 214 its medium one."""
-    return KeywordLstm(units, classes)
+    return KeywordLstm(units, classes, FEATURE_OFFSETS, FEATURE_SCALES)
 
 
 def keyword_gru(units: int, classes: int = 12) -> nn.Module:
     """GRU of TensorFlow: (N, T, 10) -> (N, classes). 154 units are Hello Edge's small network."""
-    return KeywordGru(units, classes)
+    return KeywordGru(units, classes, FEATURE_OFFSETS, FEATURE_SCALES)
 
 
 class LstmCell(nn.Module):
@@ -42,10 +44,12 @@ class LstmCell(nn.Module):
     weight_hh_l0: Tensor
     bias_ih_l0: Tensor
     bias_hh_l0: Tensor
+    offsets: Tensor
     scales: Tensor
 
-    def __init__(self, inputs: int, units: int, scales: tuple[float, ...]) -> None:
+    def __init__(self, units: int, offsets: tuple[float, ...], scales: tuple[float, ...]) -> None:
         super().__init__()
+        inputs = len(scales)
         bound = units**-0.5
         for name, shape in (
             ("weight_ih_l0", (4 * units, inputs)),
@@ -54,11 +58,13 @@ class LstmCell(nn.Module):
             ("bias_hh_l0", (4 * units,)),
         ):
             self.register_parameter(name, nn.Parameter(torch.empty(shape).uniform_(-bound, bound)))
+        self.register_buffer("offsets", torch.tensor(offsets), persistent=False)
         self.register_buffer("scales", torch.tensor(scales), persistent=False)
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C), (N, units), (N, units) -> next h and c."""
-        from_input = F.linear(x, self.weight_ih_l0 * self.scales, self.bias_ih_l0 + self.bias_hh_l0)
+        bias = self.bias_ih_l0 + self.bias_hh_l0 + F.linear(self.offsets, self.weight_ih_l0)
+        from_input = F.linear(x, self.weight_ih_l0 * self.scales, bias)
         i, f, g, o = (from_input + F.linear(h, self.weight_hh_l0)).chunk(4, 1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c
@@ -67,29 +73,32 @@ class LstmCell(nn.Module):
 class TwoInputLinear(nn.Module):
     """A linear layer of [input, state] side by side, as two products and their sum."""
 
+    offsets: Tensor
     scales: Tensor
 
-    def __init__(self, inputs: int, units: int, outputs: int, scales: tuple[float, ...]) -> None:
+    def __init__(self, units: int, outputs: int, offsets: tuple[float, ...], scales: tuple[float, ...]) -> None:
         super().__init__()
+        self.inputs = inputs = len(scales)
         bound = (inputs + units) ** -0.5
-        self.inputs = inputs
         self.weight = nn.Parameter(torch.empty(outputs, inputs + units).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+        self.register_buffer("offsets", torch.tensor(offsets), persistent=False)
         self.register_buffer("scales", torch.tensor(scales), persistent=False)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """(N, inputs), (N, units) -> (N, outputs)."""
         of_input, of_state = self.weight[:, : self.inputs], self.weight[:, self.inputs :]
-        return F.linear(x, of_input * self.scales, self.bias) + F.linear(h, of_state)
+        from_input = F.linear(x, of_input * self.scales, self.bias + F.linear(self.offsets, of_input))
+        return from_input + F.linear(h, of_state)
 
 
 class KeywordLstm(Recurrent):
     """An LSTM and a linear layer on its last h."""
 
-    def __init__(self, units: int, classes: int, scales: tuple[float, ...] = FEATURE_SCALES) -> None:
+    def __init__(self, units: int, classes: int, offsets: tuple[float, ...], scales: tuple[float, ...]) -> None:
         super().__init__()
         self.units = units
-        self.lstm = LstmCell(len(scales), units, scales)
+        self.lstm = LstmCell(units, offsets, scales)
         self.fc = nn.Linear(units, classes)
 
     @property
@@ -112,11 +121,11 @@ class KeywordGru(Recurrent):
     Source: Cho et al., arXiv:1406.1078, with the update gate the other way round, as TensorFlow's GRUCell has it.
     """
 
-    def __init__(self, units: int, classes: int, scales: tuple[float, ...] = FEATURE_SCALES) -> None:
+    def __init__(self, units: int, classes: int, offsets: tuple[float, ...], scales: tuple[float, ...]) -> None:
         super().__init__()
         self.units = units
-        self.gates = TwoInputLinear(len(scales), units, 2 * units, scales)
-        self.candidate = TwoInputLinear(len(scales), units, units, scales)
+        self.gates = TwoInputLinear(units, 2 * units, offsets, scales)
+        self.candidate = TwoInputLinear(units, units, offsets, scales)
         self.fc = nn.Linear(units, classes)
 
     @property

@@ -4,10 +4,11 @@ import torch
 from torch import nn
 
 from edgekit.data.splits import find_data
-from edgekit.nets.keyword_rnn import FEATURE_SCALES, KeywordGru, KeywordLstm
+from edgekit.nets.keyword_rnn import FEATURE_OFFSETS, FEATURE_SCALES, KeywordGru, KeywordLstm
 from edgekit.nets.load import build
 from edgekit.schema.load import load_calibration, load_recipe
 
+OFFSETS = (-3.0, 0.5, 0.25)
 SCALES = (8.0, 2.0, 0.5)
 
 
@@ -23,13 +24,13 @@ def _sequence() -> torch.Tensor:
     return torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(2))
 
 
-def test_the_lstm_is_torchs_on_features_that_its_first_weights_scale():
-    ours = _trained(KeywordLstm(5, 4, SCALES))
+def test_the_lstm_is_torchs_on_features_that_its_first_weights_and_biases_restore():
+    ours = _trained(KeywordLstm(5, 4, OFFSETS, SCALES))
     theirs = nn.LSTM(3, 5, batch_first=True)
     theirs.load_state_dict({name.removeprefix("lstm."): value for name, value in ours.lstm.state_dict().items()})
     x = _sequence()
     with torch.no_grad():
-        _, (h, c) = theirs(x * torch.tensor(SCALES))
+        _, (h, c) = theirs(x * torch.tensor(SCALES) + torch.tensor(OFFSETS))
         torch.testing.assert_close(ours(x), ours.fc(h[0]), rtol=1e-5, atol=1e-5)
         states = torch.zeros(2, 5), torch.zeros(2, 5)
         for t in range(6):
@@ -47,26 +48,26 @@ def _gru_by_numpy(network: KeywordGru, x: np.ndarray) -> np.ndarray:
 
     h = np.zeros((len(x), network.units), np.float32)
     for t in range(x.shape[1]):
-        scaled = x[:, t] * np.float32(SCALES)
-        r, u = np.split(1 / (1 + np.exp(-layer("gates", scaled, h))), 2, axis=1)
-        q = np.tanh(layer("candidate", scaled, r * h))
+        features = x[:, t] * np.float32(SCALES) + np.float32(OFFSETS)
+        r, u = np.split(1 / (1 + np.exp(-layer("gates", features, h))), 2, axis=1)
+        q = np.tanh(layer("candidate", features, r * h))
         h = u * h + (1 - u) * q
     return layer("fc", h)
 
 
 def test_the_gru_is_tensorflows():
-    network = _trained(KeywordGru(5, 4, SCALES))
+    network = _trained(KeywordGru(5, 4, OFFSETS, SCALES))
     x = _sequence()
     with torch.no_grad():
         np.testing.assert_allclose(network(x).numpy(), _gru_by_numpy(network, x.numpy()), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("frames", [20, 40])
-def test_the_data_are_divided_by_what_the_networks_multiply_by(frames, monkeypatch):
+def test_the_networks_undo_what_the_data_come_by(frames, monkeypatch):
     monkeypatch.setenv("EDGEKIT_DATA", "somewhere")
     preprocess = load_calibration(f"speech-commands-{frames}ms").calibration.preprocess
     assert preprocess.std == FEATURE_SCALES
-    assert not preprocess.mean
+    assert preprocess.mean == FEATURE_OFFSETS
 
 
 @pytest.mark.parametrize(("recipe", "right"), [("kws-lstm", 843), ("kws-lstm-m", 845), ("kws-gru", 865)])
