@@ -17,7 +17,7 @@ check:
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 # torch comes first and alone: every later package is then resolved against the build of it that is already there.
 $(VENV)/installed-torch: constraints.txt

@@ -7,12 +7,12 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
+def _few_threads() -> None:
     try:
         import torch
     except ModuleNotFoundError:  # the core and its tests work without it
         return
-    torch.set_num_threads(2)
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(scope="session")
