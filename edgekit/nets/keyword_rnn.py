@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from edgekit.nets.recurrent import Recurrent, State
 
 # One 8-bit grid holds all coefficients, of which the first reaches from -250 (digital silence) to 30 and the last ones
-# to 4. So the data come as (MFCC - FEATURE_OFFSETS) / FEATURE_SCALES (`mean` and `std` of the calibration set), which the
-# first weights and biases undo. Scales are the least powers of two that keep every coefficient of the calibration
+# to 4. So the data come as (MFCC - FEATURE_OFFSETS) / FEATURE_SCALES, `mean` and `std` of the calibration set, and the
+# first weights and biases undo that. Scales are the least powers of two that keep every coefficient of the calibration
 # samples, times 1.3, within the range of the first: louder speech than that is heard, too.
 FEATURE_OFFSETS = (-112.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 FEATURE_SCALES = (8.0, 2.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5)
