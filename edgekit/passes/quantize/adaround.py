@@ -22,7 +22,7 @@ from edgekit.nets.quantisation import QuantisationTable
 from edgekit.passes.quantize.learning import Choice, learn
 from edgekit.passes.quantize.pieces import cut, fused_behind
 from edgekit.passes.quantize.rows import in_slices, means_as_rows, outputs_as_rows, rows_of
-from edgekit.passes.quantize.simulate import Simulation, takes_back_mean
+from edgekit.passes.quantize.simulate import Simulation, every_layer, takes_back_mean, weighted
 from edgekit.passes.quantize.stream import Prefix
 from edgekit.passes.quantize.task import Task
 
@@ -72,7 +72,7 @@ def learn_layer(prefix: Prefix, table: QuantisationTable, name: str, iterations:
         prefix: up to the piece that the layer is in.
     """
     program = prefix.program
-    node = program.node(name)
+    node = weighted(program)[name]
     weight = program.weight_name(node)
     if weight in prefix.decided or weight not in Simulation(program, table).weights:
         return table
@@ -101,20 +101,22 @@ def learn_layer(prefix: Prefix, table: QuantisationTable, name: str, iterations:
 
 def _draw(prefix: Prefix, table: QuantisationTable, name: str, weight: Tensor) -> Places:
     program = prefix.program
-    node = program.node(name)
-    behind = fused_behind(program, name)
-    (source, *_), end = node.all_input_nodes, behind or node
-    given = prefix.rounded.values([source], Simulation(program, table))
-    wanted = prefix.exact.values([end], prefix.floating(table))
+    steps = [own for called, own in every_layer(program) if called == name]  # one but for recurrent networks
+    node, behind = steps[-1], fused_behind(program, name)
+    ends = {own: own if behind is None else next(iter(own.users)) for own in steps}
+    sources = {own: own.all_input_nodes[0] for own in steps}
+    given = prefix.rounded.values(list(sources.values()), Simulation(program, table))
+    wanted = prefix.exact.values(list(ends.values()), prefix.floating(table))
     inputs, outputs = [], []
     for seen, aimed in zip(given, wanted, strict=True):
-        for values, made in in_slices(node, weight.shape, seen[source], aimed[end]):
-            rows = rows_of(node, weight.shape, values)
-            share = len(values) / (len(prefix.exact) * len(seen[source]))
-            most = min(MOST_PLACES, LARGEST_BYTES // (4 * rows.shape[0] * rows.shape[1]))
-            drawn = torch.randperm(rows.shape[-1], generator=prefix.generator)[: max(1, int(most * share))]
-            inputs.append(rows[..., drawn])
-            outputs.append(outputs_as_rows(node, made)[..., drawn])
+        for own in steps:
+            for values, made in in_slices(node, weight.shape, seen[sources[own]], aimed[ends[own]]):
+                rows = rows_of(node, weight.shape, values)
+                share = len(values) / (len(prefix.exact) * len(seen[sources[own]]) * len(steps))
+                most = min(MOST_PLACES, LARGEST_BYTES // (4 * rows.shape[0] * rows.shape[1]))
+                drawn = torch.randperm(rows.shape[-1], generator=prefix.generator)[: max(1, int(most * share))]
+                inputs.append(rows[..., drawn])
+                outputs.append(outputs_as_rows(node, made)[..., drawn])
     rows = torch.cat(inputs, -1)
     order = torch.randperm(rows.shape[-1], generator=prefix.generator)
     rows = rows[..., order].contiguous()

@@ -27,7 +27,7 @@ from edgekit.numerics.number import Integer, find_number
 from edgekit.passes.quantize.adaround import learn_layer
 from edgekit.passes.quantize.learning import Choice, learn
 from edgekit.passes.quantize.pieces import Piece, cut
-from edgekit.passes.quantize.simulate import Simulation, takes_back_mean
+from edgekit.passes.quantize.simulate import Simulation, every_layer, takes_back_mean
 from edgekit.passes.quantize.stream import Prefix, evaluate
 from edgekit.passes.quantize.task import Task
 from edgekit.schema.passes import QuantizeOptions
@@ -67,6 +67,9 @@ class Learning(Simulation):
         self.keep = keep
         self._table, self._generator = table, generator
         self._layers = {program.weight_name(node): (name, node) for name, node in piece.layers.items()}
+        self._steps_of: dict[str, list[str]] = {}
+        for name, node in every_layer(program):
+            self._steps_of.setdefault(name, []).append(node.name)
         self.choices: dict[str, Choice] = {}
         for weight, (_, node) in self._layers.items():
             if weight in self.weights and weight not in decided:
@@ -88,7 +91,8 @@ class Learning(Simulation):
         for weight, values in weights.items():
             name, node = self._layers[weight]
             if takes_back_mean(self._table, name, node):
-                self.shifts[node.name] = rounding_shift(values - self.choices[weight].weight, self._table.means[name])
+                shift = rounding_shift(values - self.choices[weight].weight, self._table.means[name])
+                self.shifts |= dict.fromkeys(self._steps_of[name], shift)
 
     def on_grid(self, node: fx.Node, value: Tensor, edge: EdgeRange) -> Tensor:
         """The value rounded with the step as learned so far, where it is rounded."""

@@ -16,7 +16,7 @@ from edgekit.numerics.number import Half, find_number
 from edgekit.numerics.rounding import nearest_point
 from edgekit.passes.quantize.pieces import cut
 from edgekit.passes.quantize.rows import in_slices, means_as_rows, rows_of
-from edgekit.passes.quantize.simulate import Simulation, takes_back_mean
+from edgekit.passes.quantize.simulate import Simulation, every_layer, takes_back_mean
 from edgekit.passes.quantize.stream import Stream, traced_batches
 from edgekit.passes.quantize.task import Task
 
@@ -34,9 +34,10 @@ def round_by_gptq(task: Task, table: QuantisationTable) -> QuantisationTable:
     for index, piece in enumerate(pieces):
         for name, node in piece.layers.items():
             simulation = Simulation(program, table)
-            weight, source = program.weight_name(node), node.all_input_nodes[0]
+            weight = program.weight_name(node)
             if weight in simulation.weights and weight not in done:
-                inputs = (values[source] for values in stream.values([source], simulation))
+                sources = [node.all_input_nodes[0] for own, node in every_layer(program) if own == name]
+                inputs = (values[source] for values in stream.values(sources, simulation) for source in sources)
                 mean = table.means[name] if takes_back_mean(table, name, node) else None
                 codes = _round_layer(program, node, table.weights[weight], inputs, mean)
                 table = replace(table, weights={**table.weights, weight: codes})

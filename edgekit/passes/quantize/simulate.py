@@ -35,12 +35,17 @@ def written(program: Program) -> tuple[str, ...]:
 
 
 def weighted(program: Program) -> dict[str, fx.Node]:
-    """Activation name -> node of every convolution and linear layer with a stored weight, in order."""
-    return {
-        name: node
+    """Activation name -> node of every convolution and linear layer with a stored weight, in order; its last step's."""
+    return dict(every_layer(program))
+
+
+def every_layer(program: Program) -> list[tuple[str, fx.Node]]:
+    """Name and node of every convolution and linear layer with a stored weight; a recurrent network's at every step."""
+    return [
+        (name, node)
         for node, name in program.names.items()
         if node.op == "call_function" and node.target in CONVOLUTIONS | LINEAR and is_weight(node.args[1])
-    }
+    ]
 
 
 def round_to_grid(values: Tensor, edge: EdgeRange) -> Tensor:
@@ -87,7 +92,7 @@ class Simulation(fx.Interpreter):
         }
         self.shifts = {
             node.name: shift
-            for name, node in layers.items()
+            for name, node in every_layer(program)
             if (values := self.weights.get(program.weight_name(node))) is not None
             and (shift := bias_shift(program, table, name, node, values)) is not None
         }
