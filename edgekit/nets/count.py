@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from edgekit.nets.graph import LINEAR, value_of
 from edgekit.nets.model import Model
+from edgekit.nets.program import trace
+from edgekit.nets.recurrent import recurrent_network
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 
@@ -23,7 +26,12 @@ def count_macs(model: Model) -> int:
 
     Nothing else counts: no bias, norm, activation, pooling, nor products of two activations. Every convolution counts
     as it runs, so the fixed 1x1 shortcuts of `nets/cifar_resnet.py` count too. A layer that runs twice counts twice.
+    A recurrent network counts over its whole sequence, but for products with the zeros that its states begin as.
     """
+    if recurrent_network(model) is not None:
+        program = trace(model)
+        layers = [node for node in program.names if node.op == "call_function" and node.target in LINEAR]
+        return sum(value_of(node).numel() * value_of(node.all_input_nodes[0]).shape[-1] for node in layers)
     total = 0
 
     def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:

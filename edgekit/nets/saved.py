@@ -144,6 +144,10 @@ def state_bytes(model: Model) -> int:
             total += -(-coded[name].codes.numel() * coded[name].bits // 8) + coded[name].scale.numel() * 4
         elif not name.endswith("num_batches_tracked"):
             total += tensor.numel() * tensor.element_size()
+    for name, weight in coded.items():
+        if name not in model.network.state_dict():  # made of stored tensors number by number, as parts of one are
+            numbers = weight.codes.numel()
+            total += -(-numbers * weight.bits // 8) + weight.scale.numel() * 4 - numbers * 4
     return total
 
 

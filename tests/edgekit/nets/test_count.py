@@ -45,3 +45,9 @@ def test_counting_leaves_the_network_as_it_was():
     assert model.network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.network.state_dict().items())
     assert not any(module._forward_hooks for module in model.network.modules())
+
+
+def test_a_recurrent_network_counts_over_its_sequence_but_for_states_of_zeros():
+    # a step: 4 gates of 5 units from 3 inputs, and from 5 units behind the first; then 4 classes
+    assert count_macs(nets.recurrent("lstm", steps=4)) == 4 * 20 * 3 + 3 * 20 * 5 + 4 * 5
+    assert count_macs(nets.recurrent("gru", steps=4)) == 4 * 15 * 3 + 3 * 15 * 5 + 4 * 5

@@ -141,3 +141,14 @@ def test_tolerance_is_of_what_the_artifact_computes_in(precision: str, tolerance
     assert found.tolerance == pytest.approx(tolerance)
     assert found.reference == "PyTorch, onnxruntime-arm program"
     assert found.max_code_error is None
+
+
+def test_a_state_is_judged_by_the_answer_that_it_makes():
+    step = row()
+    state = step.outputs[0].model_copy(update={"name": "next_c", "network_name": "next_c"})
+    step = step.model_copy(update={"outputs": (*step.outputs, state), "feedback": {"next_c": "c"}})
+    answer, far = torch.tensor([[0.5, 1.0]]), np.array([[9.0, 9.0]], np.float32)
+    expected = Expected(torch.zeros(1, 2), {"y": answer, "next_c": answer}, {"y": 0.5})
+    found = judge_parity(step, expected, {"y": answer.numpy(), "next_c": far})
+    assert (found.passed, found.max_abs_error, found.max_code_error) == (True, 0.0, 0)
+    assert not judge_parity(step, expected, {"y": far, "next_c": answer.numpy()}).passed

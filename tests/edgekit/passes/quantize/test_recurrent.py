@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from edgekit.data.samples import Samples
+from edgekit.nets.count import count_params
 from edgekit.nets.program import trace
 from edgekit.nets.quantisation import EdgeRange, QuantisationTable
+from edgekit.nets.saved import state_bytes
 from edgekit.passes.quantize.adaround import round_by_adaround
 from edgekit.passes.quantize.blocks import round_by_blocks
 from edgekit.passes.quantize.gptq import round_by_gptq
@@ -78,3 +80,15 @@ def test_weights_are_rounded_by_what_all_steps_give_them(cell, round_weights: Im
     assert _error(task, found) < 0.9 * _error(task, table)
     changed = [name for name in table.weights if not torch.equal(found.weights[name].codes, table.weights[name].codes)]
     assert len(changed) >= 2
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_weights_that_are_parts_of_stored_ones_count_with_their_bits(cell):
+    task, table = _task(cell)
+    coded = sum(weight.codes.numel() for weight in table.weights.values())
+    scales = sum(weight.scale.numel() for weight in table.weights.values())
+    floats = count_params(task.model.network) - coded  # biases alone
+    assert floats == (44 if cell == "lstm" else 19)
+    assert state_bytes(replace(task.model, table=table)) == 4 * (floats + scales) + sum(
+        -(-weight.codes.numel() // 2) for weight in table.weights.values()
+    )
