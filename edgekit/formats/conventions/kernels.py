@@ -15,6 +15,7 @@ from edgekit.nets.quantisation import QuantisationTable
 from edgekit.schema.manifest import InFloat
 
 _ACTIVATIONS = frozenset({"relu", "clamp"})
+_FOLLOWS = "it stands between operators in float"
 _WITH_CONSTANTS = frozenset({"add", "sub", "mul", "matmul", "concat"})
 
 
@@ -124,18 +125,21 @@ def _commutes(node: fx.Node, convention: Convention) -> bool:
 
 
 def _follow_floats(integer: list[fx.Node], reasons: dict[fx.Node, str], convention: Convention) -> None:
-    """Take out of `integer` what stands between floats."""
+    """Take out of `integer` what only adds conversions or rounding, since floats are all that stands around it."""
     changed = True
     while changed:
         changed = False
         for node in reversed(integer):
             kind = kind_of(node)
-            floats = any(_is_float(source, node, integer, convention) for source in activations(node))
+            sources = activations(node)
+            floats = any(_is_float(source, node, integer, convention) for source in sources)
             wanted = any(r.op == "output" or r in integer for r in _readers(output_of(node, convention)))
-            if floats and ((kind in convention.follows and not wanted) or kind in _ACTIVATIONS):
+            # beside stored operands one conversion is needed either way, and behind it there is more to lose
+            follows = kind in convention.follows and not wanted and (floats or len(sources) == 1)
+            if follows or (floats and kind in _ACTIVATIONS):
                 integer.remove(node)
                 if kind not in _ACTIVATIONS:
-                    reasons[node] = "it stands between operators in float"
+                    reasons[node] = _FOLLOWS if floats else "nothing reads its codes, and its other operands are stored"
                 changed = True
 
 

@@ -255,3 +255,29 @@ def test_a_softmax_between_products_is_integer_in_litert_only_where_the_products
     assert len(softmax) == 2
     for node in softmax:
         assert (placement.grids[node].scale, placement.grids[node].zero_point) == (1 / 256, -128)
+
+
+def test_class_token_and_positions_are_added_in_float_where_only_floats_are_made_of_them() -> None:
+    program, placement = _placed(quantised_model(tiny_vit(pre_norm=True)), ORT)
+    reasons = {row.node: row.reason for row in placement.in_float}
+    assert reasons["/add"] == "nothing reads its codes, and its other operands are stored"
+    assert reasons["/cat"] == "nothing reads its codes, and its other operands are stored"
+    assert not any(node.op == "get_attr" for node in placement.grids)
+    assert program.node("patch_embed.proj/conv2d") in placement.grids  # its kernel gives codes
+
+
+def test_a_sum_of_two_integers_that_only_floats_read_is_integer() -> None:
+    class Summed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.shift = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Parameter(torch.randn(4, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.a(x) + self.b(x)).erf() + (self.a(x) + self.shift).erf()
+
+    program, placement = _placed(quantised_model(model_of(Summed(), (1, 3, 4, 4))), ORT)
+    both, stored, last = (node for node in program.names if kind_of(node) == "add")
+    assert both in placement.integer  # one conversion behind it, where two would stand before it
+    assert stored not in placement.integer
+    assert last in placement.integer  # the output is wanted in codes
