@@ -55,7 +55,8 @@ float network with the same calibration samples, but the published files, which 
   replacement. Differences are paired by image; an interval that holds 0 shows no difference.
 - *quantise_s*, *export_s*, *peak_rss_mb*, *size_kb*: of the first draw. Quantising is calibration and rounding, in a
   process of its own with one thread; a peer's one call writes the file too. Export is from network to file. Memory is
-  what the process grows by while it quantises: neither libraries nor samples are in it.
+  what the process grows by while it quantises: neither libraries nor samples are in it. No loading of libraries is in
+  the seconds.
 - *latency_ms*: batch 1, one thread, on this machine by the rules of [measuring.md](measuring.md). One and the same file
   differs by about 2 % from process to process, so each case is measured in several launches, every system in a new
   process each time; within a launch they take turns in rounds, so that other load hits them alike. Shown is the median
