@@ -35,7 +35,8 @@ def count_nodes(content: bytes) -> int:
 def _repeat(graph: onnx.GraphProto, feedback: Mapping[str, str], steps: int) -> None:
     step = _Step(graph, feedback)
     stored = [*graph.initializer]
-    first, made = _sequence(step, steps)
+    first, shape, made = _sequence(step, steps)
+    stored.append(shape)
     nodes = [*step.shared, *made]
     values = {}
     for state in step.states:
@@ -117,8 +118,11 @@ class _Step:
         return found[::-1]
 
 
-def _sequence(step: _Step, steps: int) -> tuple[onnx.ValueInfoProto, list[onnx.NodeProto]]:
-    """The input of the whole graph, and what cuts it into one input for each step, in codes where a step has codes."""
+def _sequence(step: _Step, steps: int) -> tuple[onnx.ValueInfoProto, onnx.TensorProto, list[onnx.NodeProto]]:
+    """The input of the whole graph, and what cuts it into one input for each step, in codes where a step has codes.
+
+    The shape that it first gets is a stored tensor: ONNX Runtime's shape inference does not read `value_ints`.
+    """
     name, (batch, width) = step.sequence.name, _shape(step.sequence)
     nodes = []
     source = name
@@ -126,7 +130,6 @@ def _sequence(step: _Step, steps: int) -> tuple[onnx.ValueInfoProto, list[onnx.N
         source = f"{step.input}{AT}all"
         nodes.append(helper.make_node("QuantizeLinear", [name, *step.quantise.input[1:]], [source]))
     flat, shape = f"{source}{AT}flat", f"{name}{AT}shape"
-    nodes.append(helper.make_node("Constant", [], [shape], value_ints=[batch, steps * width]))
     nodes.append(helper.make_node("Reshape", [source, shape], [flat]))
     parts = [f"{step.input}{AT}{t}" for t in range(steps)]
     if steps == 1:
@@ -134,7 +137,8 @@ def _sequence(step: _Step, steps: int) -> tuple[onnx.ValueInfoProto, list[onnx.N
     else:
         nodes.append(helper.make_node("Split", [flat], parts, axis=1, num_outputs=steps))
     elem_type = step.sequence.type.tensor_type.elem_type
-    return helper.make_tensor_value_info(name, elem_type, [batch, steps, width]), nodes
+    flattened = numpy_helper.from_array(np.array([batch, steps * width], np.int64), shape)
+    return helper.make_tensor_value_info(name, elem_type, [batch, steps, width]), flattened, nodes
 
 
 def _only_reader(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
