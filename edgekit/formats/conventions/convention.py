@@ -32,7 +32,7 @@ class Convention:
         fixed: kind -> scale and zero point, of signed codes, that its output must have.
         gives_float: kinds whose integer kernel can also give floats: no Q stands behind them if nobody wants integers.
         follows: kinds that are computed in float where no reader wants integers and one of their inputs is float
-            anyway, or all but one are stored: there an integer kernel only adds conversions, or rounds for nothing.
+            anyway, or where codes would need as many conversions: an integer kernel would only round for nothing.
         least_macs: kind -> multiply-accumulates of one matrix product below which its float kernel is no slower.
         activations: bits of an activation's codes -> how they are computed: in 'integer' kernels; 'simulated', as 8-bit
             codes limited to fewer, by float kernels; or in 'float' kernels between Q and DQ. Others are refused.

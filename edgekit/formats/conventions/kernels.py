@@ -15,7 +15,6 @@ from edgekit.nets.quantisation import QuantisationTable
 from edgekit.schema.manifest import InFloat
 
 _ACTIVATIONS = frozenset({"relu", "clamp"})
-_FOLLOWS = "it stands between operators in float"
 _WITH_CONSTANTS = frozenset({"add", "sub", "mul", "matmul", "concat"})
 
 
@@ -131,22 +130,59 @@ def _follow_floats(integer: list[fx.Node], reasons: dict[fx.Node, str], conventi
         changed = False
         for node in reversed(integer):
             kind = kind_of(node)
-            sources = activations(node)
-            floats = any(_is_float(source, node, integer, convention) for source in sources)
+            floats = any(_is_float(source, node, integer, convention) for source in activations(node))
             wanted = any(r.op == "output" or r in integer for r in _readers(output_of(node, convention)))
-            # beside stored operands one conversion is needed either way, and behind it there is more to lose
-            follows = kind in convention.follows and not wanted and (floats or len(sources) == 1)
-            if follows or (floats and kind in _ACTIVATIONS):
+            if floats and ((kind in convention.follows and not wanted) or kind in _ACTIVATIONS):
                 integer.remove(node)
                 if kind not in _ACTIVATIONS:
-                    reasons[node] = _FOLLOWS if floats else "nothing reads its codes, and its other operands are stored"
+                    reasons[node] = "it stands between operators in float"
                 changed = True
+        for group in _ending_in_floats(integer, convention):
+            readers = {node: set(_readers(output_of(node, convention))) for node in group}
+            before = {_unmoved(source) for node in group for source in activations(node)} - {
+                output_of(node, convention) for node in group
+            }
+            behind = [node for node in group if readers[node] - group]
+            if len(before) <= len(behind):  # as many conversions either way, and nothing is rounded in between
+                integer[:] = [node for node in integer if node not in group]
+                reasons |= dict.fromkeys(
+                    group, "only floats are made of it, and its codes would need as many conversions"
+                )
+                changed = True
+
+
+def _ending_in_floats(integer: list[fx.Node], convention: Convention) -> list[set[fx.Node]]:
+    """Groups of operators, of those that follow floats, whose outputs only operators in float and of the group read.
+
+    The sums of a residual stream that every layer normalises first are one.
+    """
+    left = {node for node in integer if kind_of(node) in convention.follows}
+    size = -1
+    while size != len(left):
+        size = len(left)
+        left = {
+            node
+            for node in left
+            if all(r in left or not (r.op == "output" or r in integer) for r in _readers(output_of(node, convention)))
+        }
+    groups: list[set[fx.Node]] = []
+    for node in left:
+        joined = {node, *_readers(output_of(node, convention))} & left
+        touched = [group for group in groups if group & joined]
+        groups = [group for group in groups if group not in touched] + [joined.union(*touched)]
+    return groups
+
+
+def _unmoved(node: fx.Node) -> fx.Node:
+    """What `node` moves."""
+    while kind_of(node) in DATA_MOVEMENT:
+        node = activations(node)[0]
+    return node
 
 
 def _is_float(source: fx.Node, reader: fx.Node, integer: list[fx.Node], convention: Convention) -> bool:
     """Whether `reader` can have `source` in float for nothing."""
-    while kind_of(source) in DATA_MOVEMENT:
-        source = activations(source)[0]
+    source = _unmoved(source)
     if source.op != "call_function":
         return False
     heads = [node for node in integer if output_of(node, convention) is source]
