@@ -20,7 +20,7 @@ from edgekit.passes.quantize.guard import guard
 from edgekit.passes.quantize.mixed import choose_numbers
 from edgekit.passes.quantize.ranges import decide_edges
 from edgekit.passes.quantize.recurrent import keep_accumulators
-from edgekit.passes.quantize.saturation import saturate
+from edgekit.passes.quantize.saturation import narrow_summands, saturate
 from edgekit.passes.quantize.task import Improve, Task
 from edgekit.passes.quantize.weight_only import needs_samples, stored_table
 from edgekit.passes.quantize.weights import nearest_codes
@@ -38,6 +38,8 @@ def first_table(program: Program, seen: Seen, options: QuantizeOptions) -> Quant
     if not options.activations.startswith("int"):
         return stored_table(program, seen, options)
     edges = saturate(program, decide_edges(seen, options))
+    if options.observer == "mse":
+        edges = narrow_summands(program, edges, seen.histograms)
     means = {name: mean.mean for name, mean in seen.means.items()} if options.bias_correction != "none" else {}
     return QuantisationTable(edges, nearest_codes(program, edges, options), means, activations=options.activations)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import fx
 
+from edgekit.data.observers import Histogram
 from edgekit.nets.operators import kind_of
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import EdgeRange
+from edgekit.numerics.gated import GATES, Spread, gated_range, spread
 from edgekit.numerics.number import parse_number
 from edgekit.numerics.quantise import affine_grid
 
@@ -33,6 +36,56 @@ def saturate(program: Program, edges: dict[str, EdgeRange]) -> dict[str, EdgeRan
         name = program.names[node]
         found[name] = _hull([part, found[name]]) if name in found else part
     return {name: _cut(edge, found.get(name, _EVERYTHING)) for name, edge in edges.items()}
+
+
+def narrow_summands(
+    program: Program, edges: dict[str, EdgeRange], histograms: Mapping[str, Histogram]
+) -> dict[str, EdgeRange]:
+    """All edges, with summands that only gates behind their sum read shrunk to what loses least there.
+
+    `saturate` keeps all that the other summand could bring back if it were at its end; that is rare.
+    """
+    readers: dict[str, set[tuple[str, str]] | None] = {}
+    for node, name in program.names.items():
+        found = _gates_behind_sums(node, program, edges)
+        before = readers.setdefault(name, set())
+        readers[name] = None if before is None or found is None else before | found
+    spreads: dict[str, Spread] = {}
+    narrowed = dict(edges)
+    for name, gates in readers.items():
+        if not gates or name not in edges:
+            continue
+        for own in (name, *(other for _, other in gates)):
+            spreads.setdefault(own, spread(histograms[own].centres, histograms[own].counts))
+        edge, number = edges[name], parse_number(edges[name].number)
+        pairs = [(gate, spreads[other]) for gate, other in sorted(gates)]
+        narrowed[name] = _cut(edge, gated_range(spreads[name], pairs, edge.low, edge.high, number.qmin, number.qmax))
+    return narrowed
+
+
+def _gates_behind_sums(node: fx.Node, program: Program, edges: dict[str, EdgeRange]) -> set[tuple[str, str]] | None:
+    """Gate and other summand, by name, of every sum that reads `node`; None where something else reads it."""
+    found: set[tuple[str, str]] = set()
+    for reader in node.users:
+        sources = reader.all_input_nodes
+        others = [program.names[other] for other in sources if other is not node and other in program.names]
+        gates = _gates(reader)
+        if kind_of(reader) != "add" or reader.kwargs or len(sources) != 2 or len(others) != 1 or not gates:
+            return None
+        found |= {(gate, others[0]) for gate in gates}
+    return found
+
+
+def _gates(node: fx.Node) -> set[str]:
+    """Kinds of the gates that read `node`, moved or not; empty where anything else does."""
+    found: set[str] = set()
+    for reader in node.users:
+        kind = kind_of(reader)
+        behind = {kind} if kind is not None and kind in GATES else _gates(reader) if kind == "move" else set()
+        if not behind:
+            return set()
+        found |= behind
+    return found
 
 
 def _part_read(

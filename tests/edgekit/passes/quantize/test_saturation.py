@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekit.data.observers import Histogram
 from edgekit.nets.load import find_outputs
 from edgekit.nets.model import Model
 from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import EdgeRange
-from edgekit.passes.quantize.saturation import saturate
+from edgekit.passes.quantize.saturation import narrow_summands, saturate
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.tensors import InputSpec
 from tests import nets
@@ -100,3 +101,26 @@ def test_more_bits_tell_more_apart_and_the_grid_fits_the_new_range():
     end = math.log(2**17 - 1) / 2
     assert (edge.low, edge.high, edge.number) == (pytest.approx(-end), pytest.approx(end), "int16")
     assert edge.scale == pytest.approx(2 * end / 65535)
+
+
+def _narrowed(program: Program) -> set[str]:
+    """Names of the edges that are shrunk where all values are normal, with a deviation of 2."""
+    edges = dict.fromkeys(program.names.values(), EdgeRange(-8.0, 8.0, 16 / 255, 0))
+    histogram = Histogram()
+    histogram.add(2 * torch.randn(9999, generator=torch.Generator().manual_seed(0)))
+    found = narrow_summands(program, edges, dict.fromkeys(edges, histogram))
+    shrunk = {name for name in edges if found[name] != edges[name]}
+    for name in shrunk:
+        assert -8.0 < found[name].low < -2.0
+        assert found[name].scale == pytest.approx((found[name].high - found[name].low) / 255)
+    return shrunk
+
+
+def test_summands_that_only_gates_read_are_shrunk_to_what_loses_least_there():
+    assert _narrowed(_program("sigmoid")) == {"left/linear", "right/linear"}
+    assert _narrowed(_program("as it is")) == set()
+    assert _narrowed(_program("sub tanh")) == set()  # not looked into
+    assert _narrowed(trace(nets.recurrent("lstm", steps=3))) == {"lstm/linear", "lstm/linear_1"}
+    assert _narrowed(trace(nets.recurrent("gru", steps=3))) == {
+        f"{layer}/linear{which}" for layer in ("gates", "candidate") for which in ("", "_1")
+    }
