@@ -99,7 +99,7 @@ def draft_bundle(
         gates=gates,
         steps=stages.rows,
         kept_high=tuple(_kept_high(last)),
-        skipped=(*stages.skipped, *_not_in_integers(shipped), *measured.skipped),
+        skipped=(*stages.skipped, *_not_as_asked(shipped, last), *measured.skipped),
         findings=find_faults(stages, workshop),
         log=log,
     )
@@ -110,10 +110,16 @@ def _kept_high(model: Model) -> Iterator[KeptHigh]:
         yield KeptHigh(layer=layer, number=kept.number, reason=kept.reason)
 
 
-def _not_in_integers(shipped: tuple[Exported, ...]) -> Iterator[Skipped]:
+def _not_as_asked(shipped: tuple[Exported, ...], model: Model) -> Iterator[Skipped]:
+    """Artifacts that are no integers, or store narrower ones than asked for in whole bytes."""
+    weights = {} if model.table is None or not model.table.integer else model.table.weights
+    narrow = sorted({codes.number for codes in weights.values() if codes.bits < 8})
     for item in shipped:
         if item.planned.variant.not_int8:
             yield Skipped(what="int8", where=item.row.path, reason=item.planned.variant.not_int8)
+        elif narrow:
+            reason = f"stored as int8, which integer kernels read: {' and '.join(narrow)} make the file no smaller"
+            yield Skipped(what="packed weights", where=item.row.path, reason=reason)
 
 
 def _judge(
