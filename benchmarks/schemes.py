@@ -180,7 +180,7 @@ def _judge(artifact: Artifact, test: Samples, format_name: str, layout: str) -> 
 def _latencies(
     artifacts: Sequence[Artifact], case: Case, format_name: str, results: Results, *, quick: bool
 ) -> list[float | None]:
-    settings = MeasureSettings(duration_s=0.5 if quick else 3.0, minimum_runs=50 if quick else 100)
+    settings = MeasureSettings(duration_s=0.5 if quick else 2.0, percentile=90.0)
     files = [(artifact.path, artifact.row, RUNTIMES[format_name]) for artifact in artifacts]
     profiles = profile_interleaved(HERE, files, settings)
     reasons = sorted({reason for profile in profiles for reason in profile.reasons})
