@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cases import CASES, EDGEKIT, NEAREST, PUBLISHED, Case, Steps
+from cases import CASES, EDGEKIT, NEAREST, PLAIN, PUBLISHED, Case, Steps
 from kept import LIBRARIES, Kept
 from make import FLOAT, TARGET, Job, Made
 from numpy.typing import NDArray
@@ -201,6 +201,7 @@ def _systems(case: Case, name: str, draws: Sequence[Path], results: Results, kep
     for system, steps in own.items():
         say(name, f"quantising with {system}")
         files = [made(system, draw, None, steps) for draw in draws]
+        results.notes += _raised(name, system, files[0].row)
         systems.append(System(system, tuple((file.path, file.row) for file in files), files[0]))
     for peer in case.peers:
         say(name, f"quantising with {peer}")
@@ -218,10 +219,21 @@ def _systems(case: Case, name: str, draws: Sequence[Path], results: Results, kep
     return systems
 
 
+def _raised(name: str, system: str, row: ArtifactRow) -> list[str]:
+    """What a network with weights of fewer than 8 bits has in more."""
+    bits = [tensor.bits for tensor in row.quantisation if tensor.role == "weight"]
+    kept = {layer.node for layer in row.in_float if "kept" in layer.reason}
+    if min(bits, default=8) == 8 or not (max(bits) == 8 or kept):
+        return []
+    return [
+        f"{name}, {system}: {bits.count(8)} of {len(bits)} coded weights have 8 bits, {len(kept)} layers are in float."
+    ]
+
+
 def _plainly(case: Case) -> Steps:
     """The case's quantise step alone, with plain ranges and rounding."""
     options = [options for step in case.steps for name, options in step.items() if name == "quantize"]
-    return tuple({"quantize": {**one, **case.plain}} for one in options)
+    return tuple({"quantize": {**one, **PLAIN}} for one in options)
 
 
 def _launches(systems: Sequence[System], case: str, effort: Effort, results: Results) -> list[dict[str, Profile]]:
