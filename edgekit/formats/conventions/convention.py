@@ -33,6 +33,8 @@ class Convention:
         gives_float: kinds whose integer kernel can also give floats: no Q stands behind them if nobody wants integers.
         follows: kinds that are computed in float where no reader wants integers and one of their inputs is float
             anyway, or where codes would need as many conversions: an integer kernel would only round for nothing.
+        carries_codes: the converter computes kinds that share a grid on codes wherever all their inputs are codes or
+            stored, so they are not kept in float there.
         least_macs: kind -> multiply-accumulates of one matrix product below which its float kernel is no slower.
         activations: bits of an activation's codes -> how they are computed: in 'integer' kernels; 'simulated', as 8-bit
             codes limited to fewer, by float kernels; or in 'float' kernels between Q and DQ. Others are refused.
@@ -63,6 +65,7 @@ class Convention:
     fixed: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     gives_float: frozenset[str] = frozenset()
     follows: frozenset[str] = frozenset({"add", "sub", "mul", "concat"})
+    carries_codes: bool = False
     least_macs: Mapping[str, int] = field(default_factory=dict)
     activations: Mapping[int, Literal["integer", "simulated", "float"]] = field(default_factory=lambda: {8: "integer"})
     integer_inputs: bool = False
@@ -128,6 +131,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             fuses_pad=False,
             source="LiteRT 8-bit quantisation specification",
             integer_inputs=True,
+            carries_codes=True,
             follows=frozenset({"add", "sub", "mul", "concat", "softmax"}),
             activations={8: "integer", 16: "integer"},
             fixed={"softmax": (1 / 256, -128), "sigmoid": (1 / 256, -128), "tanh": (1 / 128, 0)},

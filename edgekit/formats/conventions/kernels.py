@@ -156,7 +156,8 @@ def _ending_in_floats(integer: list[fx.Node], convention: Convention) -> list[se
 
     The sums of a residual stream that every layer normalises first are one.
     """
-    left = {node for node in integer if kind_of(node) in convention.follows}
+    kinds = convention.follows - (convention.shares_grid if convention.carries_codes else set())
+    left = {node for node in integer if kind_of(node) in kinds}
     size = -1
     while size != len(left):
         size = len(left)

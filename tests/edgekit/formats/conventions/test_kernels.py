@@ -262,11 +262,12 @@ def test_a_residual_stream_that_every_layer_normalises_first_is_in_float(convent
     program, placement = _placed(quantised_model(tiny_vit(pre_norm=True)), convention)
     reasons = {row.node: row.reason for row in placement.in_float}
     assert reasons["/add"].startswith("only floats are made of it")
-    assert "/cat" in reasons
+    assert ("/cat" in reasons) == (convention is ORT)  # LiteRT's converter does it on codes wherever it can
     sums = [program.names[node] for node in program.names if kind_of(node) == "add"]
     assert len(sums) == 5
     assert {*sums} <= reasons.keys()
-    assert not any(node.op == "get_attr" for node in placement.grids)
+    stored = {str(node.target) for node in placement.grids if node.op == "get_attr"}
+    assert stored == (set() if convention is ORT else {"cls_token"})
     assert program.node("patch_embed.proj/conv2d") in placement.grids  # its kernel gives codes
 
 
