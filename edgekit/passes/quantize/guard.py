@@ -175,7 +175,8 @@ class _Ladder:
         """The asked table with these forms."""
         raised = {index: self.numbers[index][form] for index, form in enumerate(forms) if form}
         reasons = {
-            index: f"mode auto, max_drop {max_drop:g}: makes {self.share(index):.1%} of the error of the outputs"
+            index: f"mode auto, max_drop {max_drop:g}: makes {self.share(index):.1%} of the error of the outputs, with "
+            "the activations that it shares with its neighbours"
             for index in raised
         }
         return assign(self.base, self.sensitivity, raised, reasons)
