@@ -112,9 +112,9 @@ class Kept:
     def _parts(self, job: Job, reference: Made | None) -> Mapping[str, object]:
         code = ["make", "peers"]
         if job.system in EDGEKIT_SYSTEMS:
-            code = [*_PASSES, f"edgekit.formats.{job.format}.export"]
+            code = ["make", *_PASSES, f"edgekit.formats.{job.format}.export"]
         elif job.system == FLOAT:
-            code = [f"edgekit.formats.{job.format}.export"]
+            code = ["make", f"edgekit.formats.{job.format}.export"]
         return {
             "system": job.system,
             "recipe": load_recipe(job.recipe).digest,

@@ -110,10 +110,10 @@ def _make(job: Job, folder: Path) -> tuple[Quantised, float]:
         return PEERS[job.system](reference.path, reference.row, job.recipe, inputs, folder), reference.export_s
     recipe = load_recipe(job.recipe).recipe
     model = build(recipe.model, recipe.seed)
+    context = _context(job, Samples(torch.from_numpy(inputs), torch.from_numpy(labels)), recipe.seed)
     started, memory = time.perf_counter(), Memory()
     if job.system != FLOAT:
         assert job.system in EDGEKIT_SYSTEMS
-        context = _context(job, Samples(torch.from_numpy(inputs), torch.from_numpy(labels)), recipe.seed)
         for step in _steps(job, recipe.steps):
             model = run_pass(step.name, model, parse_options(step, f"recipe {recipe.name}"), context)
     quantised, grown_mb = time.perf_counter(), memory.grown_mb()
