@@ -100,7 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help=f"first {QUICK_IMAGES:,} images, one draw, short timings")
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="only cases whose name contains one of these")
     parser.add_argument("--draws", type=int, metavar="N", help=f"calibration draws, {FULL.draws} by default")
-    parser.add_argument("--launches", type=int, metavar="N", help=f"timed launches, {FULL.launches} by default")
+    parser.add_argument(
+        "--launches", type=int, metavar="N", help=f"timed launches, {FULL.launches} by default; 0: no latency"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows, case by case")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page of tables, case by case")
     given = parser.parse_args(arguments)
@@ -108,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not chosen:
         parser.error(f"no such case; cases: {', '.join(case.name for case in CASES)}")
     effort = QUICK if given.quick else FULL
-    effort = replace(effort, draws=given.draws or effort.draws, launches=given.launches or effort.launches)
+    launches = effort.launches if given.launches is None else given.launches
+    effort = replace(effort, draws=given.draws or effort.draws, launches=launches)
     results, machine, versions = Results(), describe_machine(), describe_versions(LIBRARIES)
     command = shlex.join(["python", "benchmarks/quantize.py", *(sys.argv[1:] if arguments is None else arguments)])
     page = Page("Benchmarks: post-training quantisation", METHOD, command)
