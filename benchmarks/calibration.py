@@ -34,7 +34,8 @@ from edgekit.nets.load import build
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.passes.context import Context
-from edgekit.passes.quantize.calibrate import calibrate, calibration_batch
+from edgekit.passes.quantize.batches import batch_size
+from edgekit.passes.quantize.calibrate import calibrate
 from edgekit.passes.quantize.quantize import first_table, quantize
 from edgekit.passes.quantize.select import look
 from edgekit.passes.quantize.simulate import Simulation, simulate
@@ -151,7 +152,7 @@ class PerImage:
     """Histograms and means of every activation, image by image, on the grid of bins that the whole pool asks for."""
 
     def __init__(self, model: Model, pool: Samples, context: Context) -> None:
-        whole = calibrate(model, trace(model, calibration_batch(len(pool))), pool, context)
+        whole = calibrate(model, trace(model, batch_size(pool.inputs)), pool, context)
         self._widths = {name: histogram.width for name, histogram in whole.histograms.items()}
         program = trace(model)
         self._images = []

@@ -10,14 +10,12 @@ from edgekit.errors import PassError
 from edgekit.nets.model import Model
 from edgekit.nets.program import Program, trace
 from edgekit.passes.context import Context
+from edgekit.passes.quantize.batches import LARGEST_BATCH
 from edgekit.passes.quantize.data_free import SAMPLES, synthetic_samples
 from edgekit.passes.quantize.select import chosen
 from edgekit.passes.quantize.weight_only import needs_samples
 from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.passes import QuantizeOptions
-
-_BATCHES = range(16, 65)
-_BATCH = 32
 
 
 def calibration_samples(model: Model, options: QuantizeOptions, context: Context) -> Samples:
@@ -57,15 +55,9 @@ def _picked(model: Model, options: QuantizeOptions, context: Context) -> tuple[S
 
 def _digest(samples: Samples) -> str:
     digest = hashlib.sha256(f"{tuple(samples.inputs.shape)}\n".encode())
-    for start in range(0, len(samples), _BATCH):  # the whole of it may not fit into memory twice
-        digest.update(samples.inputs[start : start + _BATCH].contiguous().numpy().data)
+    for start in range(0, len(samples), LARGEST_BATCH):  # the whole of it may not fit into memory twice
+        digest.update(samples.inputs[start : start + LARGEST_BATCH].contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def calibration_batch(count: int) -> int:
-    """Samples to run at once: near 32, and a divisor of their number if there is one, since a program has one batch."""
-    whole = [size for size in _BATCHES if count % size == 0]
-    return min(whole, key=lambda size: abs(size - _BATCH), default=min(_BATCH, count))
 
 
 def calibrate(model: Model, program: Program, samples: Samples, context: Context) -> Seen:

@@ -12,9 +12,10 @@ from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import QuantisationTable
 from edgekit.passes.context import Context
 from edgekit.passes.quantize.adaround import round_by_adaround
+from edgekit.passes.quantize.batches import batch_size
 from edgekit.passes.quantize.bias import correct_biases
 from edgekit.passes.quantize.blocks import round_by_blocks
-from edgekit.passes.quantize.calibrate import calibrate, calibration_batch, calibration_samples
+from edgekit.passes.quantize.calibrate import calibrate, calibration_samples
 from edgekit.passes.quantize.gptq import round_by_gptq
 from edgekit.passes.quantize.guard import guard
 from edgekit.passes.quantize.mixed import choose_numbers
@@ -64,7 +65,7 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
         PassError: the calibration split is empty, the network has several inputs, or an activation is not finite.
     """
     samples = calibration_samples(model, options, context)
-    program = trace(model, calibration_batch(len(samples)))
+    program = trace(model, batch_size(samples.inputs))
     seen = calibrate(model, program, samples, context) if needs_samples(options) else Seen()
     table = keep_accumulators(model, first_table(program, seen, options))
     task = Task(model, samples, options, context)

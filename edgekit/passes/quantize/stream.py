@@ -15,19 +15,23 @@ from torch import Tensor, fx
 
 from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import QuantisationTable
+from edgekit.passes.quantize.batches import batch_size
 from edgekit.passes.quantize.simulate import Simulation
 from edgekit.passes.quantize.task import Task
 
-LARGEST_BATCH = 32
 MOST_SAMPLES = 1024  # what the published methods learn from
 
 
-def traced_batches(task: Task, largest: int = LARGEST_BATCH) -> tuple[Program, list[Tensor]]:
-    """The calibration inputs in equal batches of at most `largest`, and the network's program at that batch.
+def traced_batches(task: Task, largest: int | None = None) -> tuple[Program, list[Tensor]]:
+    """The calibration inputs in equal batches, and the network's program at that batch.
 
     At most 1,024 samples; those that would fill no batch are left out, fewer than there are batches.
+
+    Args:
+        largest: batch; none: as many as run fast.
     """
     inputs = task.samples.inputs[:MOST_SAMPLES]
+    largest = largest or batch_size(inputs)
     count = -(-len(inputs) // largest)
     batch = len(inputs) // count
     return trace(task.model, batch), [inputs[i * batch : (i + 1) * batch] for i in range(count)]
@@ -117,7 +121,7 @@ class Prefix:
     decided: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, task: Task, batch: int = LARGEST_BATCH) -> Prefix:
+    def of(cls, task: Task, batch: int | None = None) -> Prefix:
         """Nothing of the network yet."""
         program, batches = traced_batches(task, batch)
         generator = torch.Generator().manual_seed(task.context.seed)
