@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +84,7 @@ class Seen:
     """What was seen of a program so far.
 
     Attributes:
-        histograms: of every activation, by its name.
+        histograms: of activations, by their names.
         means: of the input channels of every convolution and linear layer, by the activation name of the layer.
     """
 
@@ -93,9 +93,10 @@ class Seen:
 
 
 class _Recorder(fx.Interpreter):
-    def __init__(self, program: Program, seen: Seen) -> None:
+    def __init__(self, program: Program, seen: Seen, counted: Collection[str]) -> None:
         super().__init__(program.module)
         self._names, self._seen = {node.name: name for node, name in program.names.items()}, seen
+        self._counted = frozenset(counted)
 
     def run_node(self, n: fx.Node) -> Any:
         name = self._names.get(n.name)
@@ -103,14 +104,20 @@ class _Recorder(fx.Interpreter):
             values = self.env[n.all_input_nodes[0]]
             self._seen.means.setdefault(name, ChannelMean()).add(values, -1 if n.target in LINEAR else 1)
         value = super().run_node(n)
-        if name is not None and isinstance(value, Tensor) and value.is_floating_point():
+        if name in self._counted and isinstance(value, Tensor) and value.is_floating_point():
             self._seen.histograms.setdefault(name, Histogram()).add(value)
         return value
 
 
-def observe(program: Program, batches: Iterable[tuple[Tensor, ...]], seen: Seen) -> None:
-    """Add what a program computes for all batches to `seen`."""
-    recorder = _Recorder(program, seen)
+def observe(
+    program: Program, batches: Iterable[tuple[Tensor, ...]], seen: Seen, counted: Collection[str] | None = None
+) -> None:
+    """Add what a program computes for all batches to `seen`.
+
+    Args:
+        counted: names of the activations that get a histogram; none: all of them.
+    """
+    recorder = _Recorder(program, seen, [*program.names.values()] if counted is None else counted)
     with torch.no_grad():
         for batch in batches:
             recorder.run(*batch)

@@ -13,6 +13,7 @@ from edgekit.passes.context import Context
 from edgekit.passes.quantize.batches import LARGEST_BATCH
 from edgekit.passes.quantize.data_free import SAMPLES, synthetic_samples
 from edgekit.passes.quantize.select import chosen
+from edgekit.passes.quantize.simulate import written
 from edgekit.passes.quantize.weight_only import needs_samples
 from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.passes import QuantizeOptions
@@ -61,7 +62,7 @@ def _digest(samples: Samples) -> str:
 
 
 def calibrate(model: Model, program: Program, samples: Samples, context: Context) -> Seen:
-    """What every activation of the network's program is for all samples.
+    """What every activation that a kernel writes is for all samples.
 
     Args:
         program: of `model`; what does not fill a batch of it is traced and run by itself.
@@ -74,6 +75,6 @@ def calibrate(model: Model, program: Program, samples: Samples, context: Context
             continue
         here = program if batch == size else trace(model, batch)
         for index in range(start, stop, batch):
-            observe(here, [(samples.inputs[index : index + batch],)], seen)
+            observe(here, [(samples.inputs[index : index + batch],)], seen, written(here))
             context.progress(index + batch, len(samples), "calibrating")
     return seen
