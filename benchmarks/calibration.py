@@ -20,15 +20,14 @@ import torch
 from machine import local_convention
 from numpy.typing import NDArray
 from rows import Page, Results, describe_machine, describe_versions, write_json, write_markdown
+from surroundings import TARGET, context_of
 
 from edgekit.data.metrics import top1
 from edgekit.data.observers import ChannelMean, Histogram, Seen, observe
 from edgekit.data.samples import Samples
 from edgekit.data.selection import choose_indices, with_range_guard
 from edgekit.data.splits import LoadedData, find_data
-from edgekit.errors import EdgekitError, PassError
-from edgekit.formats.conventions.convention import find_convention
-from edgekit.formats.conventions.lowering import lower
+from edgekit.errors import EdgekitError
 from edgekit.formats.table import export
 from edgekit.nets.load import build
 from edgekit.nets.model import Model
@@ -42,7 +41,7 @@ from edgekit.passes.quantize.simulate import Simulation, simulate
 from edgekit.profiling.jobs import infer
 from edgekit.schema.calibration import Choose
 from edgekit.schema.device import Device
-from edgekit.schema.load import load_recipe, load_target
+from edgekit.schema.load import load_recipe
 from edgekit.schema.passes import QuantizeOptions
 from edgekit.schema.recipe import Export
 
@@ -57,7 +56,6 @@ of the shipped set.
 - *data-free*: ranges from 64 inputs made from batch-norm statistics. Top-1 of the ONNX file in ONNX Runtime."""
 METHODS = ("random", "class-balanced", "k-centre", "dataset-quantization")
 GUARDED = "dataset-quantization, range guard"
-TARGET = "cpu-x86-64"
 TEST_IMAGES = 2_000
 _IMAGES, _BATCH = 500, 50  # of the selection split
 LIBRARIES = ("torch", "numpy", "onnx", "onnxruntime")
@@ -114,7 +112,7 @@ def run_choices(case: Case, model: Model, data: LoadedData, seeds: int, results:
     """Rows of every method with every count."""
     assert data.splits.selection is not None
     judged = data.splits.selection.head(min(_IMAGES, len(data.splits.selection)))
-    pool, context, options = data.splits.calibration, context_of(data), QuantizeOptions()
+    pool, context, options = data.splits.calibration, context_of(data.splits), QuantizeOptions()
     say(case, "looking at the pool")
     features, magnitudes = look(model, pool, context)
     per_image = PerImage(model, pool, context)
@@ -200,7 +198,7 @@ def run_data_free(case: Case, model: Model, data: LoadedData, results: Results) 
     }
     for system, options in systems.items():
         say(case, system)
-        made = quantize(model, options, context_of(data))
+        made = quantize(model, options, context_of(data.splits))
         with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
             artifact = export(made, "onnx", local_convention("onnx"), Path(folder), "model", Export())
             spec = model.inputs[0]
@@ -216,22 +214,6 @@ def run_data_free(case: Case, model: Model, data: LoadedData, results: Results) 
         results.add(name, system, "top1", top1(outputs, test.labels.numpy()), "share")
 
 
-def context_of(data: LoadedData) -> Context:
-    """What a pass is handed."""
-    convention = find_convention(local_convention("onnx"))
-    return Context(
-        target=load_target(TARGET).target,
-        splits=data.splits,
-        metric=top1,
-        teacher=_no_teacher,
-        measure=lambda _: None,
-        lower=lambda made, batch: lower(made, convention, batch).module,
-        seed=0,
-        progress=lambda done, total, note="": None,
-        folder=Path(),
-    )
-
-
 def say(case: Case, what: str) -> None:
     print(f"{case.name}: {what}", file=sys.stderr, flush=True)
 
@@ -239,10 +221,6 @@ def say(case: Case, what: str) -> None:
 def _load(case: Case) -> tuple[LoadedData, Model]:
     recipe = load_recipe(case.recipe).recipe
     return find_data(recipe.data), build(recipe.model, recipe.seed)
-
-
-def _no_teacher() -> Model:
-    raise PassError("no teacher is trained here", "benchmarks/calibration.py", "name a recipe that only quantises")
 
 
 if __name__ == "__main__":

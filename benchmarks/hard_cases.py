@@ -24,25 +24,21 @@ from harden import KINDS, harden
 from machine import local_convention
 from numpy.typing import NDArray
 from rows import Results, describe_machine, describe_versions, paired_difference, write_json
+from surroundings import TARGET, context_of
 
-from edgekit.data.metrics import top1
 from edgekit.data.samples import Samples
-from edgekit.data.splits import LoadedData, find_data
-from edgekit.errors import EdgekitError, PassError
-from edgekit.formats.conventions.convention import find_convention
-from edgekit.formats.conventions.lowering import lower
+from edgekit.data.splits import find_data
+from edgekit.errors import EdgekitError
 from edgekit.formats.table import export
 from edgekit.nets.load import build
 from edgekit.nets.model import Model
-from edgekit.passes.context import Context
 from edgekit.passes.table import run_pass
 from edgekit.profiling.jobs import infer
 from edgekit.schema.device import Device
-from edgekit.schema.load import load_recipe, load_target
+from edgekit.schema.load import load_recipe
 from edgekit.schema.pass_options import parse_options
 from edgekit.schema.recipe import Export, Recipe, Step
 
-TARGET = "cpu-x86-64"
 AS_PUBLISHED = "as published"
 LIBRARIES = ("torch", "onnx", "onnxruntime", "numpy")
 _PLAIN = {"observer": "min-max", "bias_correction": "none"}
@@ -100,7 +96,7 @@ def run_case(case: Case, samples: int, results: Results) -> None:
     selection = data.splits.selection.head(samples)
     for kind in (AS_PUBLISHED, *KINDS):
         with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-            context = _context(data, recipe.seed, Path(folder))
+            context = context_of(data.splits, seed=recipe.seed, folder=Path(folder))
             network = model if kind == AS_PUBLISHED else harden(model, kind, context)
             name = f"{case.name} w8a8 {kind}"
             wanted, signal = _scored(network, recipe, test, selection, "float", Path(folder))
@@ -133,25 +129,6 @@ def _scored(
     given = infer(device, artifact.path, artifact.row, "onnxruntime", {spec.name: inputs}, {spec.name: spec.layout})
     outputs = given.outputs[artifact.row.outputs[0].network_name]
     return outputs[: len(test)], outputs[len(test) :]
-
-
-def _context(data: LoadedData, seed: int, folder: Path) -> Context:
-    convention = find_convention(local_convention("onnx"))
-    return Context(
-        target=load_target(TARGET).target,
-        splits=data.splits,
-        metric=top1,
-        teacher=_no_teacher,
-        measure=lambda _: None,
-        lower=lambda model, batch: lower(model, convention, batch).module,
-        seed=seed,
-        progress=lambda done, total, note="": None,
-        folder=folder,
-    )
-
-
-def _no_teacher() -> Model:
-    raise PassError("no teacher is trained here", "benchmarks/hard_cases.py", "nothing asks for one")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from make import EDGEKIT_SYSTEMS, FLOAT, TARGET, Job, Made, read_made
+from make import EDGEKIT_SYSTEMS, FLOAT, Job, Made, read_made
 from numpy.typing import NDArray
 from rows import describe_versions
+from surroundings import TARGET
 from trained import WEIGHTS, as_trained, training
 
 from edgekit.data.samples import Samples

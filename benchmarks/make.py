@@ -17,25 +17,19 @@ from cases import EDGEKIT, NEAREST, Steps
 from machine import local_convention
 from memory import Memory
 from peers import PEERS, Quantised
+from surroundings import context_of
 from torch import nn
 
-from edgekit.data.metrics import top1
 from edgekit.data.samples import Samples
 from edgekit.data.splits import find_data
-from edgekit.errors import PassError
-from edgekit.formats.conventions.convention import find_convention
-from edgekit.formats.conventions.lowering import lower
 from edgekit.formats.table import export
 from edgekit.nets.load import build
-from edgekit.nets.model import Model
-from edgekit.passes.context import Context
 from edgekit.passes.table import run_pass
-from edgekit.schema.load import load_recipe, load_target
+from edgekit.schema.load import load_recipe
 from edgekit.schema.manifest import ArtifactRow
 from edgekit.schema.pass_options import parse_options
 from edgekit.schema.recipe import Export, Step
 
-TARGET = "cpu-x86-64"
 FLOAT = "float"
 EDGEKIT_SYSTEMS = (EDGEKIT, NEAREST)
 
@@ -110,7 +104,9 @@ def _make(job: Job, folder: Path) -> tuple[Quantised, float]:
         return PEERS[job.system](reference.path, reference.row, job.recipe, inputs, folder), reference.export_s
     recipe = load_recipe(job.recipe).recipe
     model = build(recipe.model, recipe.seed)
-    context = _context(job, Samples(torch.from_numpy(inputs), torch.from_numpy(labels)), recipe.seed)
+    draw = Samples(torch.from_numpy(inputs), torch.from_numpy(labels))
+    splits = replace(find_data(recipe.data).splits, calibration=draw)
+    context = context_of(splits, job.format, recipe.seed, folder / "unfinished")
     started, memory = time.perf_counter(), Memory()
     if job.system != FLOAT:
         assert job.system in EDGEKIT_SYSTEMS
@@ -125,26 +121,6 @@ def _steps(job: Job, own: tuple[Step, ...]) -> list[Step]:
     if not job.steps:
         return list(own)
     return [Step(name=name, options=dict(options)) for step in job.steps for name, options in step.items()]
-
-
-def _context(job: Job, draw: Samples, seed: int) -> Context:
-    data = find_data(load_recipe(job.recipe).recipe.data)
-    convention = find_convention(local_convention(job.format))
-    return Context(
-        target=load_target(TARGET).target,
-        splits=replace(data.splits, calibration=draw),
-        metric=top1,
-        teacher=_no_teacher,
-        measure=lambda _: None,
-        lower=lambda model, batch: lower(model, convention, batch).module,
-        seed=seed,
-        progress=lambda done, total, note="": None,
-        folder=Path(job.folder) / "unfinished",
-    )
-
-
-def _no_teacher() -> Model:
-    raise PassError("no teacher is trained here", "benchmarks/make.py", "name steps that only quantise")
 
 
 if __name__ == "__main__":

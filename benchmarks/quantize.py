@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from cases import CASES, EDGEKIT, NEAREST, PLAIN, PUBLISHED, Case, Steps
 from kept import LIBRARIES, Kept
-from make import FLOAT, TARGET, Job, Made
+from make import FLOAT, Job, Made
 from numpy.typing import NDArray
 from peers import tflite_row
 from rows import (
@@ -35,6 +35,7 @@ from rows import (
     write_json,
     write_markdown,
 )
+from surroundings import TARGET
 
 from edgekit.data.samples import Samples
 from edgekit.data.splits import LoadedData, find_data

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from calibration import context_of
 from machine import local_convention
-from make import TARGET
 from numpy.typing import NDArray
 from rows import Interval, Results, describe_machine, describe_versions, paired_difference, write_json
+from surroundings import TARGET, context_of
 
 from edgekit.data.samples import Samples
 from edgekit.data.splits import find_data
@@ -141,7 +140,7 @@ def run_case(case: Case, format_name: str, folder: Path, results: Results, *, qu
     """Every scheme of one network in one format; one that the format does not have becomes a note."""
     recipe = load_recipe(case.recipe).recipe
     data = find_data(recipe.data)
-    model, context = build(recipe.model, recipe.seed), context_of(data)
+    model, context = build(recipe.model, recipe.seed), context_of(data.splits)
     test = data.test.head(500 if quick else 2000)
     made: dict[str, tuple[Artifact, NDArray[np.bool_]]] = {}
     for scheme, options in SCHEMES.items():

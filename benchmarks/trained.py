@@ -13,17 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from make import TARGET
 from safetensors.torch import save_file
+from surroundings import context_of
 
-from edgekit.data.metrics import top1
 from edgekit.data.splits import find_data
-from edgekit.errors import PassError
 from edgekit.nets.load import build
-from edgekit.nets.model import Model
-from edgekit.passes.context import Context
 from edgekit.passes.table import run_pass
-from edgekit.schema.load import load_recipe, load_target
+from edgekit.schema.load import load_recipe
 from edgekit.schema.pass_options import parse_options
 from edgekit.schema.recipe import Recipe, Step
 
@@ -48,26 +44,12 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(1)
     recipe = load_recipe(name).recipe
     model, data = build(recipe.model, recipe.seed), find_data(recipe.data)
-    context = Context(
-        target=load_target(TARGET).target,
-        splits=data.splits,
-        metric=top1,
-        teacher=_no_teacher,
-        measure=lambda _: None,
-        lower=lambda model, batch: model.network,
-        seed=recipe.seed,
-        progress=lambda done, total, note="": None,
-        folder=Path(checkpoints),
-    )
+    context = context_of(data.splits, seed=recipe.seed, folder=Path(checkpoints))
     for step in training(recipe):
         model = run_pass(step.name, model, parse_options(step, f"recipe {recipe.name}"), context)
     save_file(
         {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}, Path(folder) / WEIGHTS
     )
-
-
-def _no_teacher() -> Model:
-    raise PassError("no teacher is trained here", "benchmarks/trained.py", "name steps that only train")
 
 
 if __name__ == "__main__":

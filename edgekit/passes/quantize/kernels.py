@@ -114,7 +114,7 @@ def work(kernel: Kernel, weights: str, activations: str) -> float:
 
 
 def _kernel(program: Program, node: fx.Node, out: fx.Node, name: str, weight: str | None) -> Kernel:
-    batch = next(iter(program.names)).meta["val"].shape[0]  # of the first input
+    batch = program.batch
     values = sum(_size(source, batch) for source in activations(node)) + _size(out, batch)
     if weight is None:
         inner = activations(node)[0].meta["val"].shape[-1] if kind_of(node) == "matmul" else 0
