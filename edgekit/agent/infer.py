@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def infer(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTIMES) -> dict[str, Any]:
     """Run all samples in batches of the artifact's own size; the last one is filled up and cut again.
 
-    Job keys: runtime, threads, artifact {path, sha256}, feeds (.npz, one array (N, ...) per network input, by network
-    name), inputs [{tensor, network_layout, raw}], outputs [{tensor, network_layout}], feedback {output: input},
+    Job keys: runtime, threads, options (of the runtime; may be absent), artifact {path, sha256}, feeds (.npz, one array
+    (N, ...) per network input, by network name), inputs [{tensor, network_layout, raw}], outputs [{tensor, network_layout}], feedback {output: input},
     results (.npz to write). `tensor` is an ArtifactTensor as a dict; `raw` says that the samples still need its
     preprocessing. Where there is feedback the artifact is one step of a recurrent network: samples are sequences with
     an axis T, what an output gives goes into its input at the next step as it is, zeros at the first, and the outputs
@@ -50,7 +50,7 @@ def infer(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTIME
     samples = counts.pop()
     batch = int(job["inputs"][0]["tensor"]["shape"][0])
     parts: dict[str, list[NDArray[Any]]] = {}
-    with runtime_class(job["runtime"], runtimes)(path, int(job["threads"])) as runtime:
+    with runtime_class(job["runtime"], runtimes)(path, int(job["threads"]), job.get("options", {})) as runtime:
         for start in range(0, samples, batch):
             given = _run(runtime, job, feeds, start, batch)
             for row in job["outputs"]:

@@ -36,8 +36,8 @@ _REWARM_RUNS = 3
 def profile(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTIMES) -> dict[str, Any]:
     """Samples of every case, and the machine before and after.
 
-    Job keys: cases [{runtime, artifact {path, sha256}, inputs [ArtifactTensor as a dict]}], settings (MeasureSettings
-    as a dict), rounds, limit_s, seed. Inputs are random and fixed by the seed. With several rounds the cases run
+    Job keys: cases [{runtime, options (of the runtime; may be absent), artifact {path, sha256}, inputs [ArtifactTensor
+    as a dict]}], settings (MeasureSettings as a dict), rounds, limit_s, seed. Inputs are random and fixed by the seed. With several rounds the cases run
     A B, B A, A B, ..., which spreads a machine's drift over all of them.
 
     Raises:
@@ -149,7 +149,7 @@ def _measure(
 ) -> None:
     path = checked_path(case, folder)
     feeds = random_feeds(case["inputs"], seed)
-    unloaded = runtime_class(case["runtime"], runtimes)(path, int(settings["threads"]))
+    unloaded = runtime_class(case["runtime"], runtimes)(path, int(settings["threads"]), case.get("options", {}))
     before_load = rss_bytes()
     with unloaded as runtime:
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from edgekit.agent.errors import AgentError
 from edgekit.agent.runtimes.litert import LiteRT
@@ -19,8 +20,8 @@ from edgekit.formats.tflite.convert import quiet
 class UnfusedLiteRT(LiteRT):
     """LiteRT's own kernels, operator by operator: XNNPACK, its default delegate, is left out."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        super().__init__(path, threads)
+    def __init__(self, path: Path, threads: int, options: Mapping[str, Any]) -> None:
+        super().__init__(path, threads, options)
         plain = self._library.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         self._library = SimpleNamespace(
             Interpreter=partial(self._library.Interpreter, experimental_op_resolver_type=plain)
@@ -39,7 +40,7 @@ def opened(runtime: str, path: Path, table: RuntimeTable = HERE) -> Iterator[Run
     """
     try:
         with quiet():  # LiteRT announces its delegate on stderr
-            loading = runtime_class(runtime, table)(path, 1)
+            loading = runtime_class(runtime, table)(path, 1, {})
             loaded = loading.__enter__()
         try:
             yield loaded

@@ -22,7 +22,7 @@ class LiteRT:
     _module = "ai_edge_litert.interpreter"
     _package = "ai-edge-litert"
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, options: Mapping[str, Any]) -> None:
         try:
             self._library: Any = importlib.import_module(self._module)
             self.version = str(importlib.import_module(self._module.partition(".")[0]).__version__)
@@ -32,7 +32,7 @@ class LiteRT:
                 f"runtime {type(self).__name__}",
                 f"pip install {self._package}",
             ) from err
-        self._path, self._threads = path, threads
+        self._path, self._threads, self._options = path, threads, options
         self._interpreter: Any = None
         self._inputs: dict[str, int] = {}
         self._outputs: dict[str, int] = {}

@@ -19,7 +19,7 @@ class OnnxRuntime:
 
     optimisation = "ORT_ENABLE_ALL"
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, options: Mapping[str, Any]) -> None:
         try:
             import onnxruntime
         except ImportError as err:
@@ -27,7 +27,7 @@ class OnnxRuntime:
                 f"ONNX Runtime is not installed: {err}", "runtime onnxruntime", "pip install onnxruntime"
             ) from err
         self._library: Any = onnxruntime
-        self._path, self._threads = path, threads
+        self._path, self._threads, self._options = path, threads, options
         self._session: Any = None
         self.version = str(onnxruntime.__version__)
 

@@ -22,7 +22,7 @@ from edgekit.agent.profile import profile
 class Fake:
     version = "1"
 
-    def __init__(self, path, threads):
+    def __init__(self, path, threads, options):
         self.name = path.name
         self.runs = 0
 

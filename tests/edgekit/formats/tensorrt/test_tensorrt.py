@@ -150,7 +150,7 @@ def test_the_stand_in_computes_the_program_as_it_is_written(artifact: Artifact) 
 
     model = quantised(nets.TINY_RESIDUAL)
     (samples,) = model.example(40, seed=3)
-    with UnfusedOnnxRuntime(artifact.path, threads=1) as runtime:
+    with UnfusedOnnxRuntime(artifact.path, threads=1, options={}) as runtime:
         for x in samples:
             given = runtime.infer({"image": x[None].numpy()})["output"]
             # float32 sums instead of exact ones; no code flips on these samples
