@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 def infer(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTIMES) -> dict[str, Any]:
     """Run all samples in batches of the artifact's own size; the last one is filled up and cut again.
 
-    Job keys: runtime, threads, options (of the runtime; may be absent), artifact {path, sha256}, feeds (.npz, one array
-    (N, ...) per network input, by network name), inputs [{tensor, network_layout, raw}], outputs [{tensor, network_layout}], feedback {output: input},
-    results (.npz to write). `tensor` is an ArtifactTensor as a dict; `raw` says that the samples still need its
-    preprocessing. Where there is feedback the artifact is one step of a recurrent network: samples are sequences with
-    an axis T, what an output gives goes into its input at the next step as it is, zeros at the first, and the outputs
-    of the last step count.
+    Job keys: runtime, threads, options (of the runtime; may be absent), artifact {path, sha256}, feeds (.npz, one
+    array (N, ...) per network input, by network name), inputs [{tensor, network_layout, raw}], outputs [{tensor,
+    network_layout}], feedback {output: input}, results (.npz to write). `tensor` is an ArtifactTensor as a dict;
+    `raw` says that the samples still need its preprocessing. Where there is feedback the artifact is one step of a
+    recurrent network: samples are sequences with an axis T, what an output gives goes into its input at the next step
+    as it is, zeros at the first, and the outputs of the last step count.
 
     The results hold `output:<network name>` (float32) and, where the artifact itself gives integer codes,
     `codes:<network name>`.

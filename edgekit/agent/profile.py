@@ -37,8 +37,8 @@ def profile(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTI
     """Samples of every case, and the machine before and after.
 
     Job keys: cases [{runtime, options (of the runtime; may be absent), artifact {path, sha256}, inputs [ArtifactTensor
-    as a dict]}], settings (MeasureSettings as a dict), rounds, limit_s, seed. Inputs are random and fixed by the seed. With several rounds the cases run
-    A B, B A, A B, ..., which spreads a machine's drift over all of them.
+    as a dict]}], settings (MeasureSettings as a dict), rounds, limit_s, seed. Inputs are random and fixed by the seed.
+    With several rounds the cases run A B, B A, A B, ..., which spreads a machine's drift over all of them.
 
     Raises:
         AgentError: an artifact cannot be loaded or run, its process died, or measuring would take over `limit_s`.
