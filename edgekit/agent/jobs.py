@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -11,6 +12,7 @@ import edgekit
 from edgekit.agent.artifacts import library_versions
 from edgekit.agent.errors import AgentError
 from edgekit.agent.infer import infer
+from edgekit.agent.lease import describe_lease, lease
 from edgekit.agent.profile import profile
 from edgekit.agent.sensors import conditions, read_sensors
 
@@ -27,6 +29,7 @@ def describe(job: Job, folder: Path) -> dict[str, Any]:
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "libraries": library_versions(),
         "conditions": conditions(now, now),
+        "lease": describe_lease(),
     }
 
 
@@ -42,6 +45,8 @@ def run_job(
 ) -> dict[str, Any]:
     """Carry out one job and add the agent's version to its result.
 
+    A job with a `lease` {who, wait_s} has the machine to itself; `wait_s` is the longest wait for that.
+
     Raises:
         AgentError: no such kind of job, a key is missing, or the job failed.
     """
@@ -49,7 +54,8 @@ def run_job(
     if kind not in table:
         raise AgentError(f"no job is of kind {kind!r}", "job, kind", "kinds: {}".format(", ".join(sorted(table))))
     try:
-        result = table[kind](job, folder)
+        with lease(str(job["lease"]["who"]), float(job["lease"]["wait_s"])) if "lease" in job else nullcontext():
+            result = table[kind](job, folder)
     except KeyError as err:
         raise AgentError(
             f"the job names no {err}",

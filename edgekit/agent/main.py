@@ -1,4 +1,4 @@
-"""The agent's command line: `python agent.pyz JOB.json RESULT.json`.
+"""The agent's command line: `python agent.pyz JOB.json RESULT.json`; `start`, `follow` and `stop` are in detach.py.
 
 Exit status 0: RESULT holds the job's result. 1: RESULT holds {"error": {what, where, fix}}. 2: wrong usage, no RESULT.
 RESULT is written to a temporary name, synced and renamed, so a reader never sees half of one.
@@ -13,11 +13,16 @@ import traceback
 from pathlib import Path
 from typing import Any, Sequence
 
+from edgekit.agent.detach import COMMANDS
 from edgekit.agent.errors import AgentError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Carry out the job in the file named first and write its result to the file named second."""
+    if arguments and arguments[0] in COMMANDS:
+        command, count = COMMANDS[arguments[0]]
+        if len(arguments) == 1 + count:
+            return command(arguments[1:])
     if len(arguments) != 2:
         print("usage: python agent.pyz JOB.json RESULT.json", file=sys.stderr)
         return 2

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
+from edgekit.devices.process import run_process
 from edgekit.devices.transport import Completed
 from edgekit.errors import DeviceError
 from edgekit.schema.device import Device
@@ -19,8 +17,10 @@ from edgekit.schema.device import Device
 class LocalTransport:
     """Runs commands as subprocesses, each in a process group of its own."""
 
+    link = False
+
     def __init__(self, device: Device) -> None:
-        self.python = sys.executable
+        self.python = device.python or sys.executable
         self._name = device.name
 
     def push(self, local: Path, remote: PurePosixPath) -> None:
@@ -31,37 +31,23 @@ class LocalTransport:
         """See `Transport.pull`."""
         self._copy(Path(remote), local)
 
-    def run(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float, on_line: Callable[[str], None] | None = None) -> Completed:
         """See `Transport.run`."""
         try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
+            return run_process(argv, timeout_s=timeout_s, on_line=on_line)
         except OSError as err:
             raise DeviceError(
                 f"cannot start {argv[0]}: {err}", f"device {self._name}", "check that it is installed"
             ) from err
-        with process:
-            try:
-                stdout, stderr = process.communicate(timeout=timeout_s)
-            except BaseException as err:  # an interrupt too: nothing may go on measuring behind the user's back
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-                if isinstance(err, subprocess.TimeoutExpired):
-                    raise DeviceError(
-                        f"no reply in {timeout_s:g} s",
-                        f"device {self._name}, running {' '.join(argv)}",
-                        "see whether the machine is busy, or whether the artifact runs at all",
-                    ) from err
-                raise
-        return Completed(process.returncode, stdout, stderr)
+        except subprocess.TimeoutExpired as err:
+            raise DeviceError(
+                f"no reply in {timeout_s:g} s",
+                f"device {self._name}, running {' '.join(argv)}",
+                "see whether the machine is busy, or whether the artifact runs at all",
+            ) from err
+
+    def close(self) -> None:
+        """See `Transport.close`."""
 
     def _copy(self, source: Path, destination: Path) -> None:
         try:

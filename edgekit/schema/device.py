@@ -1,21 +1,50 @@
 """Devices: boards that answer now."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekit.schema.base import Record
 
+TransportName = Literal["local", "ssh"]
+
 
 class Device(Record):
-    """One board: how it is reached and which target it is of. No secrets here."""
+    """One board: how it is reached and which target it is of.
+
+    There is no place for a password or a key: ssh takes them from ~/.ssh/config, its agent, or the file `ssh_config`.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     target: str = Field(description="name of its target")
-    transport: Literal["local"] = "local"
+    transport: TransportName = "local"
+    address: str | None = Field(
+        None, pattern=r"^[^-\s@][^\s@]*$", description="ssh: host name, IP address, or a Host of ~/.ssh/config"
+    )
+    user: str | None = Field(
+        None, pattern=r"^[^-\s@]+$", description="ssh: who to log in as; none: as ssh is configured"
+    )
+    port: int | None = Field(None, ge=1, le=65535, description="ssh: none: as ssh is configured")
+    ssh_config: Path | None = Field(None, description="ssh: a file instead of ~/.ssh/config, as `ssh -F` takes it")
+    python: str | None = Field(
+        None, min_length=1, description="what starts Python 3.8 or newer there; none: python3, or this Python if local"
+    )
+    python_of: dict[str, str] = Field(
+        default_factory=dict, description="runtime: the Python of the environment that it is installed in"
+    )
     stand_in_for: str | None = Field(
         None, description="target that this machine only stands in for (emulator, host CPU)"
     )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "Device":
+        over_ssh = [key for key in ("address", "user", "port", "ssh_config") if getattr(self, key) is not None]
+        if self.transport == "ssh" and self.address is None:
+            raise ValueError("transport ssh needs an address")
+        if self.transport != "ssh" and over_ssh:
+            raise ValueError(f"only transport ssh has {', '.join(over_ssh)}")
+        return self
 
 
 class Devices(Record):
