@@ -13,8 +13,16 @@ if TYPE_CHECKING:
 class Runtime(Protocol):
     """Executes one artifact. The constructor imports the library; entering the context loads the artifact.
 
+    `options` are the case's own in the job; a runtime refuses one that it does not know (`options.known_only`).
+
     Attributes:
         version: version of the library.
+
+    A runtime may have, inside its context, besides:
+        layers(feeds, runs): [{name, operator, mean_ms, runs, precision (or None)}] in order of execution; or
+            layers_unavailable: the reason why it cannot.
+        on_gpu: True where a GPU computes.
+        peak_gpu_bytes: GPU memory taken by the artifact, or gpu_memory_unavailable: the reason why it is not known.
     """
 
     version: str
