@@ -38,7 +38,7 @@ from edgekit.passes.quantize.calibrate import calibrate
 from edgekit.passes.quantize.quantize import first_table, quantize
 from edgekit.passes.quantize.select import look
 from edgekit.passes.quantize.simulate import Simulation, simulate
-from edgekit.profiling.jobs import infer
+from edgekit.profiling.inference import infer
 from edgekit.schema.calibration import Choose
 from edgekit.schema.device import Device
 from edgekit.schema.load import load_recipe

@@ -33,7 +33,7 @@ from edgekit.formats.table import export
 from edgekit.nets.load import build
 from edgekit.nets.model import Model
 from edgekit.passes.table import run_pass
-from edgekit.profiling.jobs import infer
+from edgekit.profiling.inference import infer
 from edgekit.schema.device import Device
 from edgekit.schema.load import load_recipe
 from edgekit.schema.pass_options import parse_options

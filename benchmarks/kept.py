@@ -21,7 +21,7 @@ from edgekit.data.splits import find_data
 from edgekit.errors import DataError
 from edgekit.pipeline.keys import path_digest
 from edgekit.pipeline.sources import follow_modules, module_of
-from edgekit.profiling.jobs import infer
+from edgekit.profiling.inference import infer
 from edgekit.schema.device import Device
 from edgekit.schema.load import load_recipe
 from edgekit.schema.manifest import ArtifactRow

@@ -31,7 +31,8 @@ from edgekit.nets.load import build
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
 from edgekit.passes.quantize.quantize import quantize
-from edgekit.profiling.jobs import infer, profile_interleaved
+from edgekit.profiling.inference import infer
+from edgekit.profiling.jobs import profile_interleaved
 from edgekit.schema.device import Device
 from edgekit.schema.load import load_recipe
 from edgekit.schema.passes import QuantizeOptions

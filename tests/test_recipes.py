@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgekit.cli.main import cli
 from edgekit.data.splits import find_data
-from edgekit.profiling.jobs import infer
+from edgekit.profiling.inference import infer
 from edgekit.release.bundle import read_manifest
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import ArtifactRow, Manifest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping
@@ -11,6 +12,7 @@ import numpy as np
 from edgekit.agent.artifacts import checked_path, library_versions
 from edgekit.agent.errors import AgentError
 from edgekit.agent.preprocess import from_artifact, preprocess, to_artifact
+from edgekit.agent.progress import tell
 from edgekit.agent.runtimes.protocol import Runtime
 from edgekit.agent.runtimes.table import RUNTIMES, RuntimeTable, runtime_class
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Arrays = dict[str, NDArray[Any]]
+
+_TELL_S = 1.0  # between two lines of progress
 
 
 def infer(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTIMES) -> dict[str, Any]:
@@ -50,6 +54,7 @@ def infer(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTIME
     samples = counts.pop()
     batch = int(job["inputs"][0]["tensor"]["shape"][0])
     parts: dict[str, list[NDArray[Any]]] = {}
+    told_at = time.monotonic()
     with runtime_class(job["runtime"], runtimes)(path, int(job["threads"]), job.get("options", {})) as runtime:
         for start in range(0, samples, batch):
             given = _run(runtime, job, feeds, start, batch)
@@ -66,6 +71,10 @@ def infer(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTIME
                 if tensor.get("scale") is not None:
                     codes = from_artifact(dict(tensor, scale=None), array, row["network_layout"])
                     parts.setdefault("codes:" + name, []).append(codes.astype(tensor["dtype"]))
+            done = min(start + batch, samples)
+            if time.monotonic() - told_at >= _TELL_S or done == samples:
+                told_at = time.monotonic()
+                tell(done=done, total=samples)
         version = runtime.version
     results: Any = {key: np.concatenate(arrays) for key, arrays in parts.items()}
     np.savez(folder / str(job["results"]), **results)

@@ -35,7 +35,7 @@ def verify(path: Path, parity: bool, as_json: bool) -> None:
 
 
 def _answer_here(path: Path, row: ArtifactRow, inputs: Mapping[str, Array], layouts: Mapping[str, Layout]) -> Answers:
-    from edgekit.profiling.jobs import infer
+    from edgekit.profiling.inference import infer
     from edgekit.schema.device import Device
 
     device = Device(name="local", target="local")

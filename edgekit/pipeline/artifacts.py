@@ -24,7 +24,7 @@ from edgekit.pipeline.keys import float_metric_key
 from edgekit.pipeline.parity import SAMPLES, Expected, expect, load_expected, save_expected
 from edgekit.pipeline.plan import PlannedArtifact
 from edgekit.pipeline.run import Stage, Workshop
-from edgekit.profiling.jobs import infer
+from edgekit.profiling.inference import infer
 from edgekit.schema.base import Record
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import ArtifactMetric, ArtifactRow, ParityRow

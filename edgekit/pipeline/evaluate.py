@@ -16,7 +16,7 @@ from edgekit.data.samples import Samples
 from edgekit.errors import DataError, ModelError
 from edgekit.nets.model import Model
 from edgekit.pipeline.parity import Expected, first_output, judge_parity
-from edgekit.profiling.jobs import Inference, infer
+from edgekit.profiling.inference import Inference, infer
 from edgekit.schema.device import Device
 from edgekit.schema.gates import TOLERATED_CODES
 from edgekit.schema.manifest import ArtifactRow, ParityRow

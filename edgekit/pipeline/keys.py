@@ -211,7 +211,7 @@ def artifact_run_key(variant: Variant, artifact: str, codes: int, around: Surrou
         codes: that parity tolerates.
     """
     runtime = follow_loader(RUNTIMES[variant.local_runtime])
-    code = follow_modules(["edgekit.agent.main", "edgekit.profiling.jobs", "edgekit.pipeline.evaluate"])
+    code = follow_modules(["edgekit.agent.main", "edgekit.profiling.inference", "edgekit.pipeline.evaluate"])
     return keyed(
         {
             "pass": f"run {variant.title}",

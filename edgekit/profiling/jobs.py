@@ -1,117 +1,24 @@
-"""What the host asks of the agent: run samples through an artifact, measure one artifact, measure several fairly."""
+"""What the host asks of the agent: measure one artifact, or several fairly. Running samples is in inference.py."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgekit.devices.run_agent import run_agent
-from edgekit.errors import DataError, SchemaError
+from edgekit.devices.session import lease_request
+from edgekit.errors import SchemaError
 from edgekit.profiling.statistics import summarise, verdict
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import ArtifactRow
 from edgekit.schema.profile import Conditions, MeasureSettings, Profile
 
 ROUNDS = 15
-_INFER_TIMEOUT_S = 3600.0
 _MEASURE_LIMIT_S = 900.0  # of timed runs, of all artifacts of a job together; the agent refuses what would take longer
 _LOAD_TIMEOUT_S = 300.0  # importing runtimes, loading artifacts, warming up
 _SEED = 0
-
-
-@dataclass(frozen=True)
-class Inference:
-    """What an artifact gave for N samples.
-
-    Attributes:
-        outputs: float32 (N, ...) by the network's names, in the network's layout.
-        codes: the integer codes of the same, only where the artifact itself gives them.
-        runtime: what executed it.
-        runtime_version: of that library.
-    """
-
-    outputs: dict[str, NDArray[np.float32]]
-    codes: dict[str, NDArray[np.integer[Any]]]
-    runtime: str
-    runtime_version: str
-
-
-def infer(
-    device: Device,
-    path: Path,
-    row: ArtifactRow,
-    runtime: str,
-    inputs: Mapping[str, NDArray[np.float32]],
-    input_layouts: Mapping[str, str],
-    *,
-    threads: int = 1,
-) -> Inference:
-    """Run N samples through an artifact on a device, in batches of the artifact's own size.
-
-    Args:
-        device: where.
-        path: the artifact's file; its digest must be the one in `row`.
-        row: what the manifest says of it.
-        runtime: name of the runtime.
-        inputs: (N, ...) by the network's names, as the network takes them: sequences for one step of a recurrent
-            network, which is run over them; its states are no inputs here.
-        input_layouts: layout of each, by the same names.
-        threads: of the runtime.
-
-    Raises:
-        DataError: an input of the artifact is not among `inputs`.
-        DeviceError: the device or the runtime failed.
-    """
-    names = row.sample_inputs
-    missing = [name for name in names if name not in inputs or name not in input_layouts]
-    if missing:
-        raise DataError(
-            f"no samples or no layout for input {missing[0]!r}",
-            f"artifact {path.name}",
-            f"give all of {', '.join(names)}",
-        )
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        feeds, results = Path(folder) / "feeds.npz", Path(folder) / "results.npz"
-        arrays: Any = {name: inputs[name] for name in names}
-        np.savez(feeds, **arrays)
-        job = {
-            "kind": "infer",
-            "runtime": runtime,
-            "threads": threads,
-            "artifact": {"path": path.name, "sha256": row.sha256},
-            "feeds": "feeds.npz",
-            "inputs": [
-                {
-                    "tensor": tensor.model_dump(),
-                    "network_layout": input_layouts.get(tensor.network_name, tensor.layout),
-                }
-                for tensor in row.inputs
-            ],
-            "outputs": [
-                {"tensor": tensor.model_dump(), "network_layout": tensor.layout.replace("NHWC", "NCHW")}
-                for tensor in row.outputs
-            ],
-            "feedback": row.feedback,
-            "results": "results.npz",
-        }
-        result = run_agent(
-            device,
-            job,
-            {path.name: path, "feeds.npz": feeds},
-            {"results.npz": results},
-            timeout_s=_INFER_TIMEOUT_S,
-        )
-        with np.load(results, allow_pickle=False) as stored:
-            outputs = {key.partition(":")[2]: stored[key] for key in stored.files if key.startswith("output:")}
-            codes = {key.partition(":")[2]: stored[key] for key in stored.files if key.startswith("codes:")}
-    return Inference(outputs, codes, runtime, result["runtime_version"])
 
 
 def profile(
@@ -203,6 +110,7 @@ def _measure(
         "rounds": rounds,
         "limit_s": _MEASURE_LIMIT_S,
         "seed": _SEED,
+        "lease": lease_request(),
     }
     result = run_agent(device, job, files, {}, timeout_s=_LOAD_TIMEOUT_S + 2 * _MEASURE_LIMIT_S)
     # the host's clock: a board without a battery does not know the date

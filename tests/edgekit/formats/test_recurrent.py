@@ -20,7 +20,7 @@ from edgekit.nets.load import find_outputs
 from edgekit.nets.model import Model
 from edgekit.nets.recurrent import Recurrent, State, feedback, step_model
 from edgekit.passes.quantize.quantize import quantize
-from edgekit.profiling.jobs import infer
+from edgekit.profiling.inference import infer
 from edgekit.schema.device import Device
 from edgekit.schema.passes import QuantizeOptions
 from edgekit.schema.recipe import Export, ModelSource

@@ -11,7 +11,7 @@ from edgekit.nets.load import build
 from edgekit.pipeline.artifacts import HERE
 from edgekit.pipeline.evaluate import check_samples, network_metric, network_outputs, run_artifact
 from edgekit.pipeline.parity import Expected
-from edgekit.profiling.jobs import Inference
+from edgekit.profiling.inference import Inference
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.tensors import InputSpec
 from tests import nets
