@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from edgekit.devices.local import LocalTransport
+from edgekit.devices.simulated import SimulatedTransport
 from edgekit.devices.ssh import SshTransport
 from edgekit.devices.transport import Transport
 from edgekit.errors import DeviceError
@@ -13,6 +14,7 @@ from edgekit.schema.device import Device
 TRANSPORTS: Mapping[str, Callable[[Device], Transport]] = {
     "local": LocalTransport,
     "ssh": SshTransport,
+    "simulated": SimulatedTransport,
 }
 
 

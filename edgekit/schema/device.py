@@ -6,8 +6,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from edgekit.schema.base import Record
+from edgekit.schema.simulated import Simulation
 
-TransportName = Literal["local", "ssh"]
+TransportName = Literal["local", "ssh", "simulated"]
 
 
 class Device(Record):
@@ -36,6 +37,7 @@ class Device(Record):
     stand_in_for: str | None = Field(
         None, description="target that this machine only stands in for (emulator, host CPU)"
     )
+    simulate: Simulation | None = Field(None, description="simulated: what happens, and when")
 
     @model_validator(mode="after")
     def _reachable(self) -> "Device":
@@ -44,6 +46,10 @@ class Device(Record):
             raise ValueError("transport ssh needs an address")
         if self.transport != "ssh" and over_ssh:
             raise ValueError(f"only transport ssh has {', '.join(over_ssh)}")
+        if (self.transport == "simulated") != (self.simulate is not None):
+            raise ValueError("transport simulated and a section simulate belong together")
+        if self.transport == "simulated" and self.stand_in_for is None:
+            raise ValueError("a simulated board must say stand_in_for: nothing that it tells was measured")
         return self
 
 

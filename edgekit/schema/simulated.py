@@ -66,7 +66,7 @@ class Simulation(Record):
     )
     folder: Path | None = Field(
         None,
-        description="the board's disk, kept with its clock and its count of commands; none: a new board every time",
+        description="the board's disk, kept with its clock and count of commands; none: a new board each time",
     )
 
     @model_validator(mode="after")

@@ -34,11 +34,18 @@ def _tflite_runtime() -> type[Runtime]:
     return TfliteRuntime
 
 
+def _simulated() -> type[Runtime]:
+    from edgekit.agent.runtimes.simulated import Simulated
+
+    return Simulated
+
+
 RUNTIMES: RuntimeTable = {
     "onnxruntime": _onnxruntime,
     "onnxruntime-unfused": _unfused_onnxruntime,
     "litert": _litert,
     "tflite-runtime": _tflite_runtime,
+    "simulated": _simulated,
 }
 
 
