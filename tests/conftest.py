@@ -5,6 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.boards.fixtures import (  # noqa: F401 what pytest finds here, every test can ask for
+    _bookworm,
+    _bullseye,
+    _postgres_server,
+    bookworm_board,
+    bullseye_board,
+    postgres_url,
+)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:
