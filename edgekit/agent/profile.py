@@ -1,209 +1,187 @@
-"""The job `profile`: latency samples of one artifact, or of several in alternating rounds.
-
-Every artifact is loaded and timed in a worker process of its own, so its peak memory is its own and no runtime disturbs
-another's. Workers are forked before any runtime is imported and wait on a pipe while another one runs.
-"""
+"""The job `profile`: latency samples of one artifact, or of several in alternating rounds, and what the machine did."""
 
 from __future__ import annotations
 
-import json
 import math
-import multiprocessing
-import resource
-import signal
-import time
-from multiprocessing.connection import Connection
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import Any, Mapping, Sequence
 
-import numpy as np
-
-from edgekit.agent.artifacts import checked_path, library_versions
+from edgekit.agent.artifacts import library_versions
 from edgekit.agent.errors import AgentError
-from edgekit.agent.memory import peak_rss_bytes, rss_bytes
-from edgekit.agent.runtimes.table import RUNTIMES, RuntimeTable, runtime_class
-from edgekit.agent.sensors import conditions, read_sensors
-from edgekit.agent.timing import runs_needed, time_runs, warm_up
+from edgekit.agent.power import find_meters
+from edgekit.agent.progress import tell
+from edgekit.agent.runtimes.table import RUNTIMES, RuntimeTable
+from edgekit.agent.sensors import ROOT, Glance, conditions, read_sensors
+from edgekit.agent.throttle import held_back
+from edgekit.agent.timing import runs_needed
+from edgekit.agent.watch import Watch
+from edgekit.agent.workers import Worker, read_layers
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+_IDLE_S = 3.0  # where the settings do not say
+_WINDOW_S = 60.0
+_LEAST_WINDOWS = 2  # one would have nothing to be compared with
+_KEPT_PER_WINDOW = 5000
 
-_REWARM_RATIO = 0.1  # of the first warm-up, before every later round: caches and clocks, not one-time work
-_REWARM_RUNS = 3
+
+@dataclass
+class _Found:
+    """What came back for one case so far."""
+
+    samples_ms: list[float] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
+    runs: int = 0
+    wall_s: float = 0.0
+    frames: dict[str, int] | None = None
+    windows: list[dict[str, Any]] = field(default_factory=list)
 
 
 def profile(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTIMES) -> dict[str, Any]:
-    """Samples of every case, and the machine before and after.
+    """Samples of every case, and the machine before, during and after.
 
     Job keys: cases [{runtime, options (of the runtime; may be absent), artifact {path, sha256}, inputs [ArtifactTensor
-    as a dict]}], settings (MeasureSettings as a dict), rounds, limit_s, seed. Inputs are random and fixed by the seed.
-    With several rounds the cases run A B, B A, A B, ..., which spreads a machine's drift over all of them.
+    as a dict]}], settings (MeasureSettings as a dict), rounds, limit_s, seed; and where there is need meter (command of
+    the user's own power meter on the device), root (below which sensors lie: of a simulated board). Inputs are random
+    and fixed by the seed. With several rounds the cases run A B, B A, A B, ..., which spreads a machine's drift over
+    all of them. Settings with `sustained_s` ask for windows of about a minute instead, one after the other without a
+    pause.
 
     Raises:
         AgentError: an artifact cannot be loaded or run, its process died, or measuring would take over `limit_s`.
     """
-    settings, cases, rounds = job["settings"], job["cases"], int(job["rounds"])
-    runs = max(int(settings["min_runs"]), runs_needed(float(settings["percentile"])))
-    start = read_sensors()
-    workers: list[_Worker] = []
+    settings, cases, seed = job["settings"], job["cases"], int(job["seed"])
+    root = Path(str(job.get("root", ROOT)))
+    meters, no_others = find_meters(root, job.get("meter", ()), tools=root == ROOT)
+    watch = Watch(meters, no_others, root=root)
+    start = read_sensors(root)
+    if meters:
+        tell(stage="idle power", seconds=float(settings.get("idle_s", _IDLE_S)))
+        watch.idle(float(settings.get("idle_s", _IDLE_S)))
+    workers: list[Worker] = []
+
+    def between() -> float:
+        watch.tick()
+        return watch.wait_s()
+
     try:
         for case in cases:
-            workers.append(_Worker(case, folder, settings, int(job["seed"]), runtimes))
-        expected_s = sum(max(float(settings["duration_s"]), runs * worker.expected_ms / 1e3) for worker in workers)
-        if expected_s > float(job["limit_s"]):
-            raise AgentError(
-                "{} runs need about {:.0f} s, the limit is {:.0f} s".format(runs, expected_s, float(job["limit_s"])),
-                ", ".join(str(case["artifact"]["path"]) for case in cases),
-                "ask for a lower percentile or fewer runs",
-            )
-        for index in range(rounds):
-            for worker in workers if index % 2 == 0 else reversed(workers):
-                worker.measure(index, float(settings["duration_s"]) / rounds, math.ceil(runs / rounds))
-        found = [worker.finish() for worker in workers]
+            tell(stage="loading", artifact=str(case["artifact"]["path"]))
+            workers.append(Worker(case, folder, settings, seed, runtimes, between))
+        _check_time(job, [float(worker.ready["expected_ms"]) for worker in workers])
+        found = _sustain(settings, workers, watch) if settings.get("sustained_s") else _alternate(job, workers, watch)
+        ends = [worker.finish() for worker in workers]
     finally:
         for worker in workers:
             worker.stop()
-    return {"cases": found, "conditions": conditions(start, read_sensors()), "libraries": library_versions()}
+        watch.stop()
+    read = conditions(start, read_sensors(root), root, watch.glances())
+    read["extra"].update({"glances": len(watch.glances()), "glance_cost_ms": watch.cost_ms})
+    if settings.get("layers"):
+        for case, end in zip(cases, ends):
+            tell(stage="layers", artifact=str(case["artifact"]["path"]))
+            end.update(read_layers(case, folder, settings, seed, runtimes, lambda: 1.0))
+    results = []
+    for index, (one, end) in enumerate(zip(found, ends)):
+        on_gpu = bool(end.pop("on_gpu"))
+        own = {"energy": watch.energy(str(index), on_gpu), "trace": watch.trace(str(index), on_gpu)}
+        results.append({**end, **vars(one), **own})
+    return {"cases": results, "conditions": read, "libraries": library_versions()}
 
 
-class _Worker:
-    """The parent's side of one artifact's process. Starting it loads the artifact and warms up."""
+def _runs(settings: Mapping[str, Any]) -> int:
+    return max(int(settings["min_runs"]), runs_needed(float(settings["percentile"])))
 
-    def __init__(
-        self, case: Mapping[str, Any], folder: Path, settings: Mapping[str, Any], seed: int, runtimes: RuntimeTable
-    ) -> None:
-        self._name = str(case["artifact"]["path"])
-        self._samples_ms: list[float] = []
-        self._rounds: list[int] = []
-        context = multiprocessing.get_context("fork")  # no thread exists yet, and no runtime to import twice
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, self._pipe, case, folder, settings, seed, runtimes)
+
+def _check_time(job: Mapping[str, Any], expected_ms: Sequence[float]) -> None:
+    """Refuse what would take longer than the job allows."""
+    settings, runs = job["settings"], _runs(job["settings"])
+    period_ms = 1e3 / float(settings["fps"]) if settings.get("fps") else 0.0
+    least_s = float(settings.get("sustained_s") or settings["duration_s"])
+    if settings.get("sustained_s"):
+        expected_s = least_s * len(expected_ms)
+    else:
+        expected_s = sum(max(least_s, runs * max(one_ms, period_ms) / 1e3) for one_ms in expected_ms)
+    if expected_s > float(job["limit_s"]):
+        raise AgentError(
+            "{} runs need about {:.0f} s, the limit is {:.0f} s".format(runs, expected_s, float(job["limit_s"])),
+            ", ".join(str(case["artifact"]["path"]) for case in job["cases"]),
+            "ask for a lower percentile or fewer runs",
         )
-        self._process.daemon = True
-        self._process.start()
-        theirs.close()
-        self.expected_ms = float(self._receive()["expected_ms"])
-
-    def measure(self, index: int, duration_s: float, runs: int) -> None:
-        _send(self._pipe, {"round": index, "duration_s": duration_s, "runs": runs})
-        samples_ms = self._receive()["samples_ms"]
-        self._samples_ms.extend(samples_ms)
-        self._rounds.append(len(samples_ms))
-
-    def finish(self) -> dict[str, Any]:
-        _send(self._pipe, {"round": None})
-        return dict(self._receive(), samples_ms=self._samples_ms, rounds=self._rounds)
-
-    def stop(self) -> None:
-        self._pipe.close()
-        self._process.join(5)
-        if self._process.exitcode is None:
-            self._process.kill()
-            self._process.join()
-
-    def _receive(self) -> dict[str, Any]:
-        try:
-            reply: dict[str, Any] = json.loads(self._pipe.recv_bytes())
-        except (EOFError, ConnectionError):
-            self._process.join()
-            code = self._process.exitcode or 0
-            how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-            raise AgentError(
-                f"the runtime's process {how}",
-                self._name,
-                "SIGKILL is usually a lack of memory, SIGILL a runtime built for another processor",
-            ) from None
-        if "error" in reply:
-            raise AgentError(**reply["error"])
-        return reply
 
 
-def _serve(
-    pipe: Connection,
-    parents: Connection,
-    case: Mapping[str, Any],
-    folder: Path,
-    settings: Mapping[str, Any],
-    seed: int,
-    runtimes: RuntimeTable,
-) -> None:
-    """The worker's side: load, warm up, then a round whenever asked."""
-    parents.close()  # or the end of the parent would go unnoticed here
-    try:
-        _measure(pipe, case, folder, settings, seed, runtimes)
-    except AgentError as err:
-        _send(pipe, {"error": err.fields()})
-    except (EOFError, ConnectionError):
-        return  # the parent gave up
+def _alternate(job: Mapping[str, Any], workers: Sequence[Worker], watch: Watch) -> list[_Found]:
+    """Rounds A B, B A, A B, ...; duration and runs are shared out over them."""
+    settings, rounds = job["settings"], int(job["rounds"])
+    duration_s, runs = float(settings["duration_s"]) / rounds, math.ceil(_runs(settings) / rounds)
+    found = [_Found() for _ in workers]
+    for round_index in range(rounds):
+        order = range(len(workers)) if round_index % 2 == 0 else reversed(range(len(workers)))
+        for index in order:
+            tell(stage="measuring", case=index, done=round_index, total=rounds)
+            _measure(workers[index], found[index], watch, str(index), settings, duration_s, runs, round_index > 0)
+    tell(stage="measured", done=rounds, total=rounds)
+    return found
+
+
+def _sustain(settings: Mapping[str, Any], workers: Sequence[Worker], watch: Watch) -> list[_Found]:
+    """Windows of about a minute, each with what was seen meanwhile."""
+    whole_s = float(settings["sustained_s"])
+    count = max(_LEAST_WINDOWS, round(whole_s / _WINDOW_S))
+    found = [_Found() for _ in workers]
+    for index, worker in enumerate(workers):
+        for window in range(count):
+            tell(stage="measuring", case=index, done=window, total=count, left_s=whole_s * (count - window) / count)
+            seen = len(watch.glances(str(index)))
+            reply = _measure(
+                worker, found[index], watch, str(index), settings, whole_s / count, 1, False, _KEPT_PER_WINDOW
+            )
+            glances = watch.glances(str(index))
+            # with the last look of the window before, or what a counter gained in between would be nobody's
+            held, how = held_back([glance.throttle for glance in glances[max(seen - 1, 0) :]])
+            found[index].windows.append(
+                {
+                    "wall_s": reply["wall_s"],
+                    "runs": reply["runs"],
+                    "kept": len(reply["samples_ms"]),
+                    "frames": reply["frames"],
+                    **_extremes(glances[seen:]),
+                    "throttled": held,
+                    "throttled_by": how,
+                }
+            )
+    return found
 
 
 def _measure(
-    pipe: Connection,
-    case: Mapping[str, Any],
-    folder: Path,
+    worker: Worker,
+    found: _Found,
+    watch: Watch,
+    key: str,
     settings: Mapping[str, Any],
-    seed: int,
-    runtimes: RuntimeTable,
-) -> None:
-    path = checked_path(case, folder)
-    feeds = random_feeds(case["inputs"], seed)
-    unloaded = runtime_class(case["runtime"], runtimes)(path, int(settings["threads"]), case.get("options", {}))
-    before_load = rss_bytes()
-    with unloaded as runtime:
-
-        def run() -> object:
-            return runtime.infer(feeds)
-
-        warmup_ms, warmup_runs = float(settings["warmup_ms"]), int(settings["warmup_runs"])
-        durations_ms = warm_up(run, warmup_ms, warmup_runs)
-        _send(pipe, {"expected_ms": median(durations_ms) if durations_ms else 0.0})
-        processor_s, wall_s, preempted = 0.0, 0.0, 0
-        while True:
-            order = json.loads(pipe.recv_bytes())
-            if order["round"] is None:
-                break
-            if order["round"] > 0:
-                warm_up(run, warmup_ms * _REWARM_RATIO, min(warmup_runs, _REWARM_RUNS))
-            usage, processor, wall = resource.getrusage(resource.RUSAGE_SELF), time.process_time(), time.perf_counter()
-            samples_ms = time_runs(run, float(order["duration_s"]), int(order["runs"]))
-            wall_s += time.perf_counter() - wall
-            processor_s += time.process_time() - processor
-            preempted += resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - usage.ru_nivcsw
-            _send(pipe, {"samples_ms": samples_ms})
-        version = runtime.version
-    _send(
-        pipe,
-        {
-            "runtime_version": version,
-            "peak_rss_bytes": peak_rss_bytes(),
-            "load_rss_bytes": before_load,
-            "processor_ratio": processor_s / wall_s if wall_s else None,
-            "preempted": preempted,
-        },
-    )
+    duration_s: float,
+    runs: int,
+    rewarm: bool,
+    keep: int | None = None,
+) -> dict[str, Any]:
+    watch.begin(key)
+    reply = worker.measure(duration_s=duration_s, runs=runs, rewarm=rewarm, fps=settings.get("fps"), keep=keep)
+    watch.end()
+    found.samples_ms.extend(reply["samples_ms"])
+    found.rounds.append(len(reply["samples_ms"]))
+    found.runs += int(reply["runs"])
+    found.wall_s += float(reply["wall_s"])
+    if reply["frames"] is not None:
+        before = found.frames or dict.fromkeys(reply["frames"], 0)
+        found.frames = {name: before[name] + count for name, count in reply["frames"].items()}
+    return reply
 
 
-def random_feeds(inputs: list[dict[str, Any]], seed: int) -> dict[str, NDArray[Any]]:
-    """One batch for every input by the artifact's names, fixed by the seed.
-
-    Floats are standard normal. Codes are uniform over their range. Other integers are 0, which is in the range of any
-    index.
-    """
-    generator = np.random.default_rng(seed)
-    feeds: dict[str, NDArray[Any]] = {}
-    for tensor in inputs:
-        dtype, shape = np.dtype(tensor["dtype"]), tuple(tensor["shape"])
-        if dtype.kind == "f":
-            feeds[tensor["name"]] = generator.standard_normal(shape).astype(dtype)
-        elif tensor.get("scale") is not None:
-            limits = np.iinfo(dtype)
-            feeds[tensor["name"]] = generator.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
-        else:
-            feeds[tensor["name"]] = np.zeros(shape, dtype)
-    return feeds
-
-
-def _send(pipe: Connection, message: Mapping[str, Any]) -> None:
-    pipe.send_bytes(json.dumps(message).encode())
+def _extremes(glances: Sequence[Glance]) -> dict[str, float | None]:
+    clocks = [glance.clock_mhz for glance in glances if glance.clock_mhz is not None]
+    gpu_clocks = [glance.gpu_clock_mhz for glance in glances if glance.gpu_clock_mhz is not None]
+    temperatures = [glance.temp_c for glance in glances if glance.temp_c is not None]
+    return {
+        "clock_mhz_min": min(clocks, default=None),
+        "gpu_clock_mhz_min": min(gpu_clocks, default=None),
+        "temp_c_max": max(temperatures, default=None),
+    }

@@ -5,85 +5,129 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
-ROOT = Path("/")
+from edgekit.agent.jetson import gpu_clock_file, pinned_clocks, power_mode
+from edgekit.agent.sysfs import ROOT, number, text
+from edgekit.agent.throttle import Throttle, ThrottleProbe, held_back
+
+__all__ = ["ROOT", "Glance", "Probe", "Reading", "conditions", "cpu_model", "machine_identity", "read_sensors"]
+
 _PROCESSOR_ZONES = ("cpu", "soc", "x86_pkg", "coretemp", "k10temp", "tctl", "package")
 
 
 @dataclass(frozen=True)
+class Glance:
+    """What is read while something is measured: little, so that it costs little."""
+
+    clock_mhz: float | None = None
+    gpu_clock_mhz: float | None = None
+    temp_c: float | None = None
+    throttle: Throttle = field(default_factory=Throttle)
+
+
+@dataclass(frozen=True)
 class Reading:
-    """One look at the machine. `throttle_flags` are the bits of `vcgencmd get_throttled`; Raspberry Pi only."""
+    """One look at the machine."""
 
     clock_mhz: float | None
     governor: str | None
     temp_c: float | None
     temperatures_c: dict[str, float] = field(default_factory=dict)
-    throttle_flags: int | None = None
+    gpu_clock_mhz: float | None = None
+    throttle: Throttle = field(default_factory=Throttle)
     load_average: float | None = None
     affinity: tuple[int, ...] = ()
 
 
+class Probe:
+    """Finds the sensors once; then one glance is a few small files.
+
+    The clock is the fastest of the processors that this process may use. The temperature is that of the hottest sensor
+    which names the processor, else of the hottest of all.
+    """
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self._root = root
+        self._affinity = _affinity()
+        clocks = [root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq" for cpu in self._affinity]
+        self._clocks = [path for path in clocks if number(path) is not None]
+        self._gpu = gpu_clock_file(root)
+        sensors = _temperature_files(root)
+        self._temperatures = [path for name, path in sensors if _of_processor(name)] or [path for _, path in sensors]
+        self._throttle = ThrottleProbe(root, self._affinity)
+
+    def glance(self) -> Glance:
+        """Look now."""
+        temperatures_c = [_celsius(path) for path in self._temperatures]
+        known = [value for value in temperatures_c if value is not None]
+        gpu_hz = number(self._gpu) if self._gpu is not None else None
+        return Glance(
+            clock_mhz=_clock_mhz(self._root, self._affinity, self._clocks),
+            gpu_clock_mhz=None if gpu_hz is None else gpu_hz / 1e6,
+            temp_c=max(known) if known else None,
+            throttle=self._throttle.read(),
+        )
+
+
 def read_sensors(root: Path = ROOT) -> Reading:
-    """Read every sensor below `root`. The clock is the fastest of the processors that this process may use."""
-    affinity = _affinity()
-    temperatures_c = _temperatures(root)
+    """Read every sensor below `root`."""
+    glance, affinity = Probe(root).glance(), _affinity()
     return Reading(
-        clock_mhz=_clock_mhz(root, affinity),
+        clock_mhz=glance.clock_mhz,
         governor=_governor(root, affinity),
-        temp_c=_processor_temperature(temperatures_c),
-        temperatures_c=temperatures_c,
-        throttle_flags=_throttle_flags(),
+        temp_c=glance.temp_c,
+        temperatures_c=_temperatures(root),
+        gpu_clock_mhz=glance.gpu_clock_mhz,
+        throttle=glance.throttle,
         load_average=_load_average(),
         affinity=affinity,
     )
 
 
-def conditions(start: Reading, end: Reading, root: Path = ROOT) -> dict[str, Any]:
-    """The machine before and after a measurement, with the keys of edgekit.schema.profile.Conditions."""
+def conditions(start: Reading, end: Reading, root: Path = ROOT, during: Sequence[Glance] = ()) -> dict[str, Any]:
+    """The machine before, during and after a measurement, with the keys of edgekit.schema.profile.Conditions."""
     extra: dict[str, Any] = {"identity": machine_identity(root)}
-    board = _text(root / "proc/device-tree/model")
+    board = text(root / "proc/device-tree/model")
     if board:
-        extra["board"] = board.rstrip("\0")
+        extra["board"] = board
     if end.temperatures_c:
         extra["temperatures_c_start"] = start.temperatures_c
         extra["temperatures_c_end"] = end.temperatures_c
-    if end.throttle_flags is not None:
-        extra["throttle_flags_start"] = start.throttle_flags
-        extra["throttle_flags_end"] = end.throttle_flags
+    looks = [start.throttle, *(glance.throttle for glance in during), end.throttle]
+    if end.throttle.flags is not None:
+        extra["throttle_flags_start"] = start.throttle.flags
+        extra["throttle_flags_end"] = end.throttle.flags
+    held, how = held_back(looks)
     return {
         "cpu": cpu_model(root),
         "architecture": platform.machine(),
         "clock_mhz_start": start.clock_mhz,
         "clock_mhz_end": end.clock_mhz,
+        "clock_mhz_min": _least(glance.clock_mhz for glance in during),
+        "gpu_clock_mhz_start": start.gpu_clock_mhz,
+        "gpu_clock_mhz_end": end.gpu_clock_mhz,
+        "gpu_clock_mhz_min": _least(glance.gpu_clock_mhz for glance in during),
         "governor": end.governor,
+        "power_mode": power_mode(root),
+        "clocks_pinned": pinned_clocks(root, end.affinity),
         "temp_c_start": start.temp_c,
         "temp_c_end": end.temp_c,
-        "throttled": throttled(start.throttle_flags, end.throttle_flags),
+        "temp_c_max": _greatest(glance.temp_c for glance in during),
+        "throttled": held,
+        "throttled_by": how,
+        "throttle_source": end.throttle.source,
         "load_average": start.load_average,
         "affinity": list(end.affinity),
         "extra": extra,
     }
 
 
-def throttled(start: int | None, end: int | None) -> bool | None:
-    """Whether the flags say that the firmware held the processor back between two readings; None: no flags.
-
-    Bits 0 to 3 say what is so now (under-voltage, capped, throttled, soft temperature limit), bits 16 to 19 what has
-    been so since boot. Source: Raspberry Pi documentation, vcgencmd get_throttled.
-    """
-    if start is None or end is None:
-        return None
-    newly_seen = (end >> 16) & ~(start >> 16) & 0xF
-    return bool((start & 0xF) or (end & 0xF) or newly_seen)
-
-
 def cpu_model(root: Path = ROOT) -> str:
     """The processor as /proc/cpuinfo names it; empty where it does not (most Arm kernels)."""
-    for line in _text(root / "proc/cpuinfo").splitlines():
+    for line in text(root / "proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
             return value.strip()
@@ -92,7 +136,7 @@ def cpu_model(root: Path = ROOT) -> str:
 
 def machine_identity(root: Path = ROOT) -> str | None:
     """A digest that tells this machine from another one of the same name; None where there is no machine id."""
-    machine_id = _text(root / "etc/machine-id").strip()
+    machine_id = text(root / "etc/machine-id")
     if not machine_id:
         return None
     return hashlib.sha256(f"{machine_id}\n{cpu_model(root)}".encode()).hexdigest()[:16]
@@ -111,15 +155,12 @@ def _load_average() -> float | None:
         return None
 
 
-def _clock_mhz(root: Path, affinity: tuple[int, ...]) -> float | None:
-    clocks_mhz = []
-    for cpu in affinity:
-        khz = _number(root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq")
-        if khz is not None:
-            clocks_mhz.append(khz / 1000.0)
+def _clock_mhz(root: Path, affinity: tuple[int, ...], files: Sequence[Path]) -> float | None:
+    """From cpufreq; where there is none, as /proc/cpuinfo tells it."""
+    clocks_mhz = [khz / 1000.0 for khz in (number(path) for path in files) if khz is not None]
     if not clocks_mhz:
         processor = -1
-        for line in _text(root / "proc/cpuinfo").splitlines():
+        for line in text(root / "proc/cpuinfo").splitlines():
             key, _, value = line.partition(":")
             if key.strip() == "processor" and value.strip().isdigit():
                 processor = int(value)
@@ -129,67 +170,46 @@ def _clock_mhz(root: Path, affinity: tuple[int, ...]) -> float | None:
 
 
 def _governor(root: Path, affinity: tuple[int, ...]) -> str | None:
-    found = set()
-    for cpu in affinity:
-        governor = _text(root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor").strip()
-        if governor:
-            found.add(governor)
-    return ", ".join(sorted(found)) or None
+    found = {text(root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor") for cpu in affinity}
+    return ", ".join(sorted(found - {""})) or None
 
 
 def _temperatures(root: Path) -> dict[str, float]:
     """Every plausible sensor by name, in degrees Celsius."""
     found: dict[str, float] = {}
-    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        _note(found, _text(zone / "type").strip() or zone.name, _number(zone / "temp"))
-    for chip in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        name = _text(chip / "name").strip() or chip.name
-        for sensor in sorted(chip.glob("temp*_input")):
-            label = _text(chip / sensor.name.replace("_input", "_label")).strip() or sensor.name[: -len("_input")]
-            _note(found, f"{name} {label}", _number(sensor))
+    for name, path in _temperature_files(root):
+        value = _celsius(path)
+        if value is not None:
+            found[name] = max(value, found.get(name, -40.0))
     return found
 
 
-def _note(found: dict[str, float], name: str, millidegrees: float | None) -> None:
-    # A powered-down block of a Jetson reads -256 degrees; such a value is no temperature.
-    if millidegrees is not None and -40_000 < millidegrees < 150_000:
-        found[name] = max(millidegrees / 1000.0, found.get(name, -40.0))
+def _temperature_files(root: Path) -> list[tuple[str, Path]]:
+    found = []
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        found.append((text(zone / "type") or zone.name, zone / "temp"))
+    for chip in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+        name = text(chip / "name") or chip.name
+        for sensor in sorted(chip.glob("temp*_input")):
+            label = text(chip / sensor.name.replace("_input", "_label")) or sensor.name[: -len("_input")]
+            found.append((f"{name} {label}", sensor))
+    return found
 
 
-def _processor_temperature(temperatures_c: dict[str, float]) -> float | None:
-    """The hottest sensor that names the processor; the hottest of all where none does."""
-    of_processor = [
-        value for name, value in temperatures_c.items() if any(word in name.lower() for word in _PROCESSOR_ZONES)
-    ]
-    chosen = of_processor or list(temperatures_c.values())
-    return max(chosen) if chosen else None
+def _of_processor(name: str) -> bool:
+    return any(word in name.lower() for word in _PROCESSOR_ZONES)
 
 
-def _throttle_flags() -> int | None:
-    try:
-        done = subprocess.run(
-            ["vcgencmd", "get_throttled"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    name, _, flags = done.stdout.decode("ascii", "replace").strip().partition("=")
-    if done.returncode != 0 or name != "throttled":
-        return None
-    try:
-        return int(flags, 16)
-    except ValueError:
-        return None
+def _celsius(path: Path) -> float | None:
+    """None for what is no temperature: a powered-down block of a Jetson reads -256 degrees."""
+    millidegrees = number(path)
+    plausible = millidegrees is not None and -40_000 < millidegrees < 150_000
+    return millidegrees / 1000.0 if plausible and millidegrees is not None else None
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # absent, or a sensor that refuses to be read
-        return ""
+def _least(values: Any) -> float | None:
+    return min((value for value in values if value is not None), default=None)
 
 
-def _number(path: Path) -> float | None:
-    try:
-        return float(_text(path))
-    except ValueError:
-        return None
+def _greatest(values: Any) -> float | None:
+    return max((value for value in values if value is not None), default=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from dataclasses import dataclass
 from typing import Callable
 
 Clock = Callable[[], int]
@@ -57,3 +58,61 @@ def time_runs(
         if collecting:
             gc.enable()
     return [ns / 1e6 for ns in samples_ns]
+
+
+@dataclass
+class Frames:
+    """What became of the frames of a camera, or of another source that gives one a period.
+
+    Attributes:
+        due: frames that arrived.
+        missed: whose answer came after the next frame had arrived, dropped ones among them.
+        dropped: that were never looked at, because a newer one was there when there was time again.
+    """
+
+    due: int = 0
+    missed: int = 0
+    dropped: int = 0
+
+
+def time_frames(
+    run: Callable[[], object],
+    fps: float,
+    duration_s: float,
+    runs: int,
+    clock: Clock = time.perf_counter_ns,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[list[float], Frames]:
+    """Call `run` for one frame a period, idle in between; every duration in ms, in order, and the fate of the frames.
+
+    Frame i arrives i periods after the start and is due before the next one. Where a run takes longer, the newest frame
+    that has arrived is next, as a camera gives it, and those in between are dropped. A sample is the run alone: how
+    late the operating system woke us counts towards the deadline and not towards the sample.
+    """
+    period_ns = 1e9 / fps
+    samples_ns: list[int] = []
+    frames = Frames()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        start, frame = clock(), 0
+        while True:
+            wait_ns = start + frame * period_ns - clock()
+            if wait_ns > 0:
+                sleep(wait_ns / 1e9)
+            before = clock()
+            run()
+            after = clock()
+            samples_ns.append(after - before)
+            arrived = int((after - start) // period_ns)  # the newest frame that is there by now
+            following = max(frame + 1, arrived)
+            frames.due += following - frame
+            frames.dropped += following - frame - 1
+            frames.missed += following - frame - 1 + (after - start > (frame + 1) * period_ns)
+            frame = following
+            if len(samples_ns) >= runs and after - start >= duration_s * 1e9:
+                break
+    finally:
+        if collecting:
+            gc.enable()
+    return [ns / 1e6 for ns in samples_ns], frames

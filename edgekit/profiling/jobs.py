@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from edgekit.devices.run_agent import run_agent
+from edgekit.devices.detached import Progress
 from edgekit.devices.session import lease_request
 from edgekit.errors import SchemaError
-from edgekit.profiling.statistics import summarise, verdict
+from edgekit.profiling.records import Asked, profiles_of
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import ArtifactRow
-from edgekit.schema.profile import Conditions, MeasureSettings, Profile
+from edgekit.schema.profile import MeasureSettings, Profile
 
 ROUNDS = 15
 _MEASURE_LIMIT_S = 900.0  # of timed runs, of all artifacts of a job together; the agent refuses what would take longer
+_SUSTAINED_MARGIN = 1.1  # a sustained run takes as long as it is asked to
 _LOAD_TIMEOUT_S = 300.0  # importing runtimes, loading artifacts, warming up
 _SEED = 0
 
@@ -29,6 +30,7 @@ def profile(
     settings: MeasureSettings,
     *,
     stand_in_for: str | None = None,
+    on_progress: Progress | None = None,
 ) -> Profile:
     """Measure one artifact's latency and memory on a device.
 
@@ -39,12 +41,13 @@ def profile(
         runtime: name of the runtime.
         settings: how.
         stand_in_for: target that `device` is not of, though the artifact is for it; the device's own word otherwise.
+        on_progress: gets what the agent tells, field by field.
 
     Raises:
         SchemaError: `settings` asks for another batch than the artifact was exported with.
         DeviceError: the device or the runtime failed, or measuring would take too long.
     """
-    return _measure(device, [(path, row, runtime)], settings, 1, stand_in_for)[0]
+    return _measure(device, [(path, row, runtime)], settings, 1, stand_in_for, on_progress)[0]
 
 
 def profile_interleaved(
@@ -54,6 +57,7 @@ def profile_interleaved(
     *,
     rounds: int = ROUNDS,
     stand_in_for: str | None = None,
+    on_progress: Progress | None = None,
 ) -> tuple[Profile, ...]:
     """Measure several artifacts in alternating rounds: A B, B A, A B, ...
 
@@ -67,14 +71,17 @@ def profile_interleaved(
         settings: for all of them.
         rounds: at least 2.
         stand_in_for: as in `profile`.
+        on_progress: as in `profile`.
 
     Raises:
-        SchemaError: fewer than two rounds, or another batch than an artifact was exported with.
+        SchemaError: fewer than two rounds, a sustained run, or another batch than an artifact was exported with.
         DeviceError: the device or a runtime failed, or measuring would take too long.
     """
     if rounds < 2:
         raise SchemaError(f"{rounds} rounds cannot alternate", "rounds", "ask for two at least")
-    return _measure(device, artifacts, settings, rounds, stand_in_for)
+    if settings.sustained_s:
+        raise SchemaError("a sustained run does not alternate", "sustained_s", "measure one artifact after the other")
+    return _measure(device, artifacts, settings, rounds, stand_in_for, on_progress)
 
 
 def _measure(
@@ -83,6 +90,7 @@ def _measure(
     settings: MeasureSettings,
     rounds: int,
     stand_in_for: str | None,
+    on_progress: Progress | None,
 ) -> tuple[Profile, ...]:
     cases = []
     files = {}
@@ -103,65 +111,16 @@ def _measure(
                 "inputs": [tensor.model_dump() for tensor in row.inputs],
             }
         )
+    limit_s = max(_MEASURE_LIMIT_S, _SUSTAINED_MARGIN * (settings.sustained_s or 0.0) * len(artifacts))
     job = {
         "kind": "profile",
         "cases": cases,
         "settings": settings.model_dump(),
         "rounds": rounds,
-        "limit_s": _MEASURE_LIMIT_S,
+        "limit_s": limit_s,
         "seed": _SEED,
         "lease": lease_request(),
     }
-    result = run_agent(device, job, files, {}, timeout_s=_LOAD_TIMEOUT_S + 2 * _MEASURE_LIMIT_S)
-    # the host's clock: a board without a battery does not know the date
+    result = run_agent(device, job, files, {}, timeout_s=_LOAD_TIMEOUT_S + 2 * limit_s, on_progress=on_progress)
     measured_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    together = [row.sha256 for _, row, _ in artifacts] if len(artifacts) > 1 else None
-    return tuple(
-        _profile(device, artifact, settings, stand_in_for, result, index, measured_at, together)
-        for index, artifact in enumerate(artifacts)
-    )
-
-
-def _profile(
-    device: Device,
-    artifact: tuple[Path, ArtifactRow, str],
-    settings: MeasureSettings,
-    stand_in_for: str | None,
-    result: Mapping[str, Any],
-    index: int,
-    measured_at: str,
-    together: list[str] | None,
-) -> Profile:
-    path, row, runtime = artifact
-    case = result["cases"][index]
-    read = dict(result["conditions"])
-    read["extra"] = {
-        **read["extra"],
-        "processor_ratio": case["processor_ratio"],
-        "preempted": case["preempted"],
-        **({"rounds": case["rounds"], "interleaved": together} if together else {}),
-    }
-    conditions = Conditions.model_validate(read)
-    samples_ms = tuple(case["samples_ms"])
-    stand_in_for = stand_in_for or device.stand_in_for
-    valid, reasons = verdict(samples_ms, conditions, settings, stand_in=stand_in_for is not None)
-    return Profile(
-        artifact=path.name,
-        artifact_sha256=row.sha256,
-        device=device.name,
-        stand_in=stand_in_for is not None,
-        stand_in_for=stand_in_for,
-        runtime=runtime,
-        runtime_version=case["runtime_version"],
-        agent_version=result["agent_version"],
-        settings=settings,
-        samples_ms=samples_ms,
-        summary=summarise(samples_ms),
-        conditions=conditions,
-        peak_rss_bytes=case["peak_rss_bytes"],
-        load_rss_bytes=case["load_rss_bytes"],
-        valid=valid,
-        reasons=reasons,
-        measured_at=measured_at,
-        libraries=result["libraries"],
-    )
+    return profiles_of(Asked(device, artifacts, settings, stand_in_for, measured_at), result)

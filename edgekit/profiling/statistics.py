@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.agent.timing import runs_needed
-from edgekit.schema.profile import Conditions, MeasureSettings, Summary
+from edgekit.schema.profile import Conditions, MeasureSettings, MinuteRow, Summary, Sustained
 
 DRIFT_RATIO = 1.10
 NOISE_COV_RATIO = 0.10
@@ -61,30 +62,77 @@ def summarise(samples_ms: Sequence[float]) -> Summary:
 
 
 def verdict(
-    samples_ms: Sequence[float], conditions: Conditions, settings: MeasureSettings, *, stand_in: bool = False
+    samples_ms: Sequence[float],
+    conditions: Conditions,
+    settings: MeasureSettings,
+    *,
+    stand_in: bool = False,
+    windows: Sequence[int] = (),
 ) -> tuple[bool, tuple[str, ...]]:
     """Whether the samples may pass a gate, and every reason why not.
 
-    throttled: the device's firmware says that it held the processor back.
+    throttled: the device says that it held a processor back, before, during or after.
     drifted: the median of the last third over that of the first lies outside [1 / 1.1, 1.1], and so does the whole of
-        its 95 % bootstrap interval.
-    noisy: without the slowest and the fastest 5 % the standard deviation is over 10 % of the mean.
+        its 95 % bootstrap interval. Of a sustained run drift is the result, so it is no reason there.
+    noisy: without the slowest and the fastest 5 % the standard deviation is over 10 % of the mean. Of a sustained run
+        the minutes are judged each by itself, and the median of them counts.
     too few samples: fewer than `min_runs`, or than the highest percentile asked for needs.
     stand-in: measured on other hardware than the target's.
+
+    A missed deadline is a result and no reason.
+
+    Args:
+        windows: samples of each minute of a sustained run; empty: it is none.
     """
     samples = np.asarray(samples_ms, dtype=np.float64)
     reasons = []
     if conditions.throttled:
         reasons.append("throttled")
-    if _drifted(samples):
+    if not windows and _drifted(samples):
         reasons.append("drifted")
-    if trimmed_cov(samples) > NOISE_COV_RATIO:
+    parts = np.split(samples, np.cumsum(windows)[:-1]) if windows else [samples]
+    if float(np.median([trimmed_cov(part) for part in parts])) > NOISE_COV_RATIO:
         reasons.append("noisy")
     if len(samples) < max(settings.min_runs, runs_needed(settings.percentile)):
         reasons.append("too few samples")
     if stand_in:
         reasons.append("stand-in")
     return not reasons, tuple(reasons)
+
+
+def sustained(samples_ms: Sequence[float], windows: Sequence[Mapping[str, Any]], runs: int) -> Sustained:
+    """How a run of many minutes went, and how much slower its last minute was than its first.
+
+    Args:
+        samples_ms: kept samples in order.
+        windows: of each minute what the agent saw: wall_s, runs, kept, frames and the extremes of the conditions.
+        runs: that were made in all.
+    """
+    samples = np.asarray(samples_ms, dtype=np.float64)
+    parts = np.split(samples, np.cumsum([window["kept"] for window in windows])[:-1])
+    first, last = parts[0], parts[-1]
+    generator = np.random.default_rng(_SEED)
+    ratios = bootstrap_medians(last, blocks_of(len(last)), generator) / bootstrap_medians(
+        first, blocks_of(len(first)), generator
+    )
+    low, high = interval(ratios)
+    minutes = tuple(
+        MinuteRow(
+            seconds=window["wall_s"],
+            runs=window["runs"],
+            p50_ms=percentile(part, 50),
+            p90_ms=percentile(part, 90),
+            clock_mhz_min=window["clock_mhz_min"],
+            gpu_clock_mhz_min=window["gpu_clock_mhz_min"],
+            temp_c_max=window["temp_c_max"],
+            throttled=window["throttled"],
+            throttled_by=tuple(window["throttled_by"]),
+            missed=None if window["frames"] is None else window["frames"]["missed"],
+        )
+        for part, window in zip(parts, windows, strict=True)
+    )
+    slowdown = percentile(last, 50) / percentile(first, 50)
+    return Sustained(minutes=minutes, slowdown=slowdown, low=low, high=high, kept_ratio=len(samples) / runs)
 
 
 def trimmed_cov(samples: Floats) -> float:

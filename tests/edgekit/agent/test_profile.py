@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.agent.profile import random_feeds
+from edgekit.agent.feeds import random_feeds
+from edgekit.agent.workers import thinned
+from tests.edgekit.agent import boards
 
 # In a fresh interpreter: the agent forks its workers, which a test process full of threads must not do.
 SCRIPT = """
@@ -44,6 +46,15 @@ class Fake:
             time.sleep(0.02)
         return {}
 
+    @property
+    def layers_unavailable(self):
+        return "it has none" if self.name == "flat.bin" else ""
+
+    def layers(self, feeds, runs):
+        if self.name == "crashing.bin":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return [{"name": "conv", "operator": "Conv", "mean_ms": 0.5, "runs": runs, "precision": None}]
+
 
 try:
     print(json.dumps(profile(json.load(open("job.json")), Path("."), {"fake": lambda: Fake})))
@@ -69,7 +80,7 @@ def run(folder: Path, names: list[str], **changes: Any) -> dict[str, Any]:
     job = {"cases": cases, "settings": settings, "rounds": 1, "limit_s": 60.0, "seed": 0, **changes}
     (folder / "job.json").write_text(json.dumps(job))
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # before it: how far the job is
     return found
 
 
@@ -122,3 +133,87 @@ def test_random_feeds_are_fixed_and_fill_their_ranges():
     assert (first["q"].min(), first["q"].max(), first["q"].dtype) == (-128, 127, np.int8)
     assert abs(first["f"].std() - 1) < 0.1
     assert not first["i"].any()
+
+
+def settings_of(**changes: Any) -> dict[str, Any]:
+    quick = {"threads": 1, "warmup_ms": 0.0, "warmup_runs": 2, "duration_s": 1e-9, "min_runs": 8, "percentile": 50.0}
+    return {**quick, **changes}
+
+
+def test_the_machine_is_watched_while_it_is_measured(tmp_path: Path):
+    boards.pi_4(tmp_path / "root")
+    flags = tmp_path / "root/sys/devices/platform/soc/soc:firmware/get_throttled"
+    flags.write_text("80008\n")
+    found = run(tmp_path, ["fine.bin"], root=str(tmp_path / "root"))
+    assert found["conditions"]["temp_c_max"] == 61.342
+    assert found["conditions"]["throttled_by"] == ["soft temperature limit"]
+    assert found["conditions"]["extra"]["glances"] == 1
+    assert found["conditions"]["extra"]["glance_cost_ms"] > 0
+    (row,) = found["cases"][0]["trace"]
+    assert (row["temp_c"], row["throttled"], row["power_w"]) == (61.342, True, None)
+
+
+def test_energy_without_a_meter_says_so(tmp_path: Path):
+    boards.pi_4(tmp_path / "root")
+    energy = run(tmp_path, ["fine.bin"], root=str(tmp_path / "root"))["cases"][0]["energy"]
+    assert energy["unavailable"].startswith("no power sensor is known here")
+
+
+def test_power_of_a_jetson_comes_with_its_rail(tmp_path: Path):
+    boards.orin_nano(tmp_path / "root")
+    settings = settings_of(duration_s=0.9, idle_s=0.7)
+    energy = run(tmp_path, ["slow.bin"], root=str(tmp_path / "root"), settings=settings)["cases"][0]["energy"]
+    assert (energy["source"], energy["rails"]) == ("INA3221", ["VDD_IN"])
+    assert abs(energy["load_w"] - 4.984 * 1.856) < 1e-9
+    assert abs(energy["idle_w"] - 4.984 * 1.856) < 1e-9
+
+
+def test_frames_at_a_cadence_are_counted(tmp_path: Path):
+    (case,) = run(tmp_path, ["fine.bin"], settings=settings_of(fps=200.0))["cases"]
+    assert len(case["samples_ms"]) == case["runs"] == 20
+    assert case["frames"]["due"] >= 20
+    assert case["wall_s"] >= 0.095  # 19 periods of 5 ms
+
+
+def test_what_a_cadence_cannot_do_in_the_time_is_refused(tmp_path: Path):
+    error = run(tmp_path, ["fine.bin"], settings=settings_of(fps=0.2), limit_s=60.0)["error"]
+    assert error["what"].startswith("20 runs need about 100 s")
+
+
+def test_a_sustained_run_comes_in_windows_and_keeps_what_it_saw_in_each(tmp_path: Path):
+    boards.pi_4(tmp_path / "root")
+    (case,) = run(tmp_path, ["slow.bin"], root=str(tmp_path / "root"), settings=settings_of(sustained_s=0.5))["cases"]
+    assert len(case["windows"]) == 2
+    assert [window["kept"] for window in case["windows"]] == case["rounds"]
+    assert sum(window["runs"] for window in case["windows"]) == case["runs"] == len(case["samples_ms"])
+    assert all(window["wall_s"] >= 0.25 for window in case["windows"])
+    assert [window["temp_c_max"] for window in case["windows"]] == [61.342, 61.342]
+    assert [window["throttled"] for window in case["windows"]] == [False, False]
+
+
+def test_thinning_keeps_every_kth_sample():
+    samples = [float(i) for i in range(10)]
+    assert thinned(samples, None) == samples
+    assert thinned(samples, 10) == samples
+    assert thinned(samples, 4) == [0.0, 3.0, 6.0, 9.0]
+
+
+def test_layers_come_from_a_process_of_their_own(tmp_path: Path):
+    found = run(tmp_path, ["deep.bin", "flat.bin", "crashing.bin"], settings=settings_of(layers=True))
+    deep, flat, crashing = found["cases"]
+    (layer,) = deep["layers"]
+    assert (layer["name"], layer["operator"]) == ("conv", "Conv")
+    assert 10 <= layer["runs"] <= 100
+    assert flat["layers_unavailable"] == "it has none"
+    assert "layers" not in flat
+    assert crashing["layers_unavailable"].startswith("the runtime's process died of SIGSEGV")
+    assert len(crashing["samples_ms"]) == 20  # its latency stands
+    order = (tmp_path / "order.txt").read_text()
+    assert order.index("ddd") < order.rindex("c" * 20) < order.rindex("ddd")  # after the last timed run
+
+
+def test_without_being_asked_nobody_looks_at_layers(tmp_path: Path):
+    (case,) = run(tmp_path, ["deep.bin"])["cases"]
+    assert "layers" not in case
+    assert "layers_unavailable" not in case
+    assert case["gpu_memory_unavailable"] == "the runtime does not say what it takes of a GPU's memory"

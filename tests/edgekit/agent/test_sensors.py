@@ -2,15 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.agent.sensors import Reading, conditions, cpu_model, machine_identity, read_sensors, throttled
+from edgekit.agent.sensors import Glance, Probe, Reading, conditions, cpu_model, machine_identity, read_sensors
+from edgekit.agent.throttle import Throttle
 from edgekit.schema.profile import Conditions
-
-
-def write(root: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+from tests.edgekit.agent import boards
+from tests.edgekit.agent.boards import write
 
 
 @pytest.fixture
@@ -52,7 +48,7 @@ def test_a_board_with_every_sensor(tmp_path: Path):
 @pytest.mark.usefixtures("two_processors")
 def test_what_cannot_be_read_is_none(tmp_path: Path):
     reading = read_sensors(tmp_path)
-    assert (reading.clock_mhz, reading.governor, reading.temp_c, reading.throttle_flags) == (None, None, None, None)
+    assert (reading.clock_mhz, reading.governor, reading.temp_c, reading.throttle.flags) == (None, None, None, None)
     found = Conditions.model_validate(conditions(reading, reading, tmp_path))
     assert (found.cpu, found.throttled, found.extra) == ("", None, {"identity": None})
 
@@ -80,32 +76,63 @@ def test_machines_of_one_name_are_told_apart(tmp_path: Path):
     assert first == machine_identity(tmp_path / "a")
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "expected"),
-    [
-        (None, None, None),
-        (0x0, 0x0, False),
-        (0x50000, 0x50000, False),  # long ago, not during the measurement
-        (0x0, 0x50000, True),  # came and went meanwhile
-        (0x0, 0x4, True),
-        (0x1, 0x0, True),
-    ],
-)
-def test_throttle_flags(start: int | None, end: int | None, expected: bool | None):
-    assert throttled(start, end) is expected
-
-
-def test_vcgencmd_is_asked_where_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    tool = tmp_path / "vcgencmd"
-    tool.write_text('#!/bin/sh\n[ "$1" = get_throttled ] && echo throttled=0x50005\n')
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert read_sensors(tmp_path).throttle_flags == 0x50005
-
-
 def test_conditions_take_the_load_before_and_the_clock_of_both():
     start = Reading(clock_mhz=1000.0, governor="a", temp_c=40.0, load_average=0.5)
     end = Reading(clock_mhz=900.0, governor="a", temp_c=80.0, load_average=1.5)
     found = conditions(start, end)
     assert (found["clock_mhz_start"], found["clock_mhz_end"]) == (1000.0, 900.0)
     assert (found["temp_c_start"], found["temp_c_end"], found["load_average"]) == (40.0, 80.0, 0.5)
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_an_orin_nano_tells_gpu_clock_power_mode_and_pinned_clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    boards.orin_nano(tmp_path / "root")
+    boards.tool(tmp_path, "nvpmodel", "echo 'NV Power Mode: 15W'; echo 1\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    reading = read_sensors(tmp_path / "root")
+    assert (reading.clock_mhz, reading.gpu_clock_mhz, reading.temp_c) == (1510.4, 624.75, 51.312)
+    found = Conditions.model_validate(conditions(reading, reading, tmp_path / "root"))
+    assert (found.power_mode, found.clocks_pinned, found.throttled) == ("15W", True, False)
+    assert found.throttle_source == "soctherm_oc, cooling devices"
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_the_mode_has_a_number_at_least_where_nvpmodel_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    boards.orin_nano(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert conditions(read_sensors(tmp_path), read_sensors(tmp_path), tmp_path)["power_mode"] == "nvpmodel 0001"
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_clocks_between_two_ends_are_not_pinned(tmp_path: Path):
+    boards.pi_4(tmp_path)
+    found = conditions(read_sensors(tmp_path), read_sensors(tmp_path), tmp_path)
+    assert (found["clocks_pinned"], found["power_mode"], found["gpu_clock_mhz_start"]) == (False, None, None)
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_the_gpu_of_a_nano_is_found_below_gpu_0(tmp_path: Path):
+    boards.nano(tmp_path)
+    assert read_sensors(tmp_path).gpu_clock_mhz == 921.6
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_a_glance_sees_what_has_changed(tmp_path: Path):
+    boards.pi_5(tmp_path)
+    probe = Probe(tmp_path)
+    assert probe.glance() == Glance(1800.0, None, 61.342, Throttle(0, {}, {}, "get_throttled of the kernel"))
+    for cpu in (0, 1):
+        write(tmp_path, {f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq": "1000000"})
+    write(tmp_path, {"sys/class/thermal/thermal_zone0/temp": "85000"})
+    write(tmp_path, {"sys/devices/platform/soc/soc:firmware/get_throttled": "e0008"})
+    seen = probe.glance()
+    assert (seen.clock_mhz, seen.temp_c, seen.throttle.flags) == (1000.0, 85.0, 0xE0008)
+
+
+def test_what_was_seen_during_the_run_counts_and_its_ends_do_not_hide_it():
+    edge = Reading(clock_mhz=2400.0, governor="a", temp_c=50.0, throttle=Throttle(0x0))
+    hot = Glance(1500.0, 300.0, 86.0, Throttle(0x8))
+    found = conditions(edge, edge, during=[Glance(2400.0, 600.0, 60.0, Throttle(0x0)), hot])
+    assert (found["clock_mhz_min"], found["gpu_clock_mhz_min"], found["temp_c_max"]) == (1500.0, 300.0, 86.0)
+    assert (found["throttled"], found["throttled_by"]) == (True, ["soft temperature limit"])
+    assert conditions(edge, edge)["throttled"] is False
