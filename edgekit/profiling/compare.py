@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from edgekit.profiling.statistics import blocks_of, bootstrap_medians, draw_blocks, interval
-from edgekit.schema.profile import Profile
+from edgekit.profiling.quantiles import bootstrap_percentiles
+from edgekit.profiling.statistics import blocks_of, draw_blocks, interval, percentile
+from edgekit.schema.profile import MeasureSettings, Profile
 
 NEGLIGIBLE_RATIO = 1.02
 _SEED = 20240301
+# How long and how often one measures moves an interval's width, not its place.
+_EXTENT = {"warmup_ms", "warmup_runs", "duration_s", "min_runs", "percentile", "idle_s", "layers"}
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Comparison:
     """Two profiles compared.
 
     Attributes:
-        speedup: p50 of the reference / p50 of the candidate.
+        speedup: p50, or another percentile, of the reference / the same of the candidate.
         low: lower end of its 95 % bootstrap interval.
         high: upper end.
         verdict: faster or slower only where the whole interval lies beyond 2 % of no change.
@@ -34,9 +38,35 @@ class Comparison:
     stand_in: bool
     interleaved: bool
 
+    @property
+    def change(self) -> float:
+        """Time of the candidate / that of the reference - 1: 0.05 is 5 % slower."""
+        return 1.0 / self.speedup - 1.0
 
-def compare(reference: Profile, candidate: Profile) -> Comparison:
+    @property
+    def change_interval(self) -> tuple[float, float]:
+        """The 95 % interval of `change`."""
+        return 1.0 / self.high - 1.0, 1.0 / self.low - 1.0
+
+
+@dataclass(frozen=True)
+class Differences:
+    """In what two measurements differ besides the artifact, a line each: `device: bench, other`.
+
+    Attributes:
+        forbidding: their times must not be compared as if the artifact alone had changed.
+        noted: one should know it.
+    """
+
+    forbidding: tuple[str, ...]
+    noted: tuple[str, ...]
+
+
+def compare(reference: Profile, candidate: Profile, p: float = 50.0) -> Comparison:
     """How many times faster `candidate` is than `reference`, with a 95 % interval.
+
+    Args:
+        p: the percentile that is compared, in (0, 100).
 
     Profiles of one interleaved job are compared by resampling their rounds in pairs; others by resampling blocks of
     each on its own, which cannot see how much the machine changed between the two: interleave where the answer matters.
@@ -47,22 +77,49 @@ def compare(reference: Profile, candidate: Profile) -> Comparison:
     if interleaved:
         rounds, others = reference.conditions.extra["rounds"], candidate.conditions.extra["rounds"]
         draws = draw_blocks(len(rounds), generator)
-        replicates = bootstrap_medians(first, blocks_of(len(first), rounds), draws=draws) / bootstrap_medians(
-            second, blocks_of(len(second), others), draws=draws
-        )
+        slow = bootstrap_percentiles(first, blocks_of(len(first), rounds), draws, p)
+        fast = bootstrap_percentiles(second, blocks_of(len(second), others), draws, p)
     else:
-        replicates = bootstrap_medians(first, blocks_of(len(first)), generator) / bootstrap_medians(
-            second, blocks_of(len(second)), generator
-        )
-    low, high = interval(replicates)
+        blocks, its = blocks_of(len(first)), blocks_of(len(second))
+        slow = bootstrap_percentiles(first, blocks, draw_blocks(int(blocks.max()) + 1, generator), p)
+        fast = bootstrap_percentiles(second, its, draw_blocks(int(its.max()) + 1, generator), p)
+    low, high = interval(slow / fast)
     return Comparison(
-        speedup=reference.summary.p50_ms / candidate.summary.p50_ms,
+        speedup=percentile(first, p) / percentile(second, p),
         low=low,
         high=high,
         verdict=_verdict(low, high),
         stand_in=reference.stand_in or candidate.stand_in,
         interleaved=interleaved,
     )
+
+
+def differences(reference: Profile, candidate: Profile) -> Differences:
+    """In what two measurements differ that is not the artifact itself. What is not known of either is no difference."""
+    first, second = reference.conditions, candidate.conditions
+    forbidding = [
+        ("device", reference.device, candidate.device),
+        ("machine", first.extra.get("identity"), second.extra.get("identity")),
+        ("stand-in for", reference.stand_in_for or "nothing", candidate.stand_in_for or "nothing"),
+        ("runtime", reference.runtime, candidate.runtime),
+        ("power mode", first.power_mode, second.power_mode),
+    ]
+    noted = [
+        (f"{reference.runtime} version", reference.runtime_version, candidate.runtime_version),
+        ("agent", reference.agent_version, candidate.agent_version),
+        ("processor", first.cpu or None, second.cpu or None),
+        ("governor", first.governor, second.governor),
+        ("clocks pinned", first.clocks_pinned, second.clocks_pinned),
+    ]
+    for name in MeasureSettings.model_fields:
+        # as text: a setting that is None is known, and it is no other
+        row = (name, str(getattr(reference.settings, name)), str(getattr(candidate.settings, name)))
+        (noted if name in _EXTENT else forbidding).append(row)
+    return Differences(_unequal(forbidding), _unequal(noted))
+
+
+def _unequal(rows: Sequence[tuple[str, Any, Any]]) -> tuple[str, ...]:
+    return tuple(f"{name}: {one}, {other}" for name, one, other in rows if one != other and None not in (one, other))
 
 
 def _verdict(low: float, high: float) -> Literal["faster", "slower", "no significant change"]:

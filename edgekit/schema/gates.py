@@ -1,12 +1,14 @@
 """Gates: bounds that a build must meet."""
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgekit.schema.base import Record
 
 # A runtime scales its 32-bit sums in float32, so now and then an inner value falls on the code beside the exact one; a
 # deep network makes two codes of it at the output (docs/measuring.md has the measured shares). More is a fault.
 TOLERATED_CODES = 2
+# Why `latency_regression` cannot be judged before there was a release: nothing is missing, so it is not required then.
+NO_RELEASE = "no release yet"
 
 
 class Bound(Record):
@@ -43,4 +45,16 @@ class Gates(Record):
     )
     latency_p50_ms: Bound | None = None
     latency_p99_ms: Bound | None = None
+    latency_regression: Bound | None = Field(
+        None,
+        description="p50 / that of the last release on the same device - 1, a share; fails where its whole 95 % "
+        "interval lies above",
+    )
     peak_rss_bytes: Bound | None = None
+
+    @field_validator("latency_regression")
+    @classmethod
+    def _above_only(cls, bound: Bound | None) -> Bound | None:
+        if bound is not None and bound.at_most is None:
+            raise ValueError("a regression can be bounded above only: set at_most")
+        return bound

@@ -1,59 +1,46 @@
-"""The database of profiles: SQLite in a file by default, PostgreSQL by URL. Raw samples are kept."""
+"""Profiles in a SQL database: every record whole with its raw samples, and columns that lists are made from."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import (
-    Column,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    insert,
-    select,
-)
-from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy import Select, insert, select
 
 from edgekit.errors import StoreError
 from edgekit.schema.profile import MeasureSettings, Profile
+from edgekit.store.database import Database
+from edgekit.store.samples import pack_samples, unpack_samples
+from edgekit.store.tables import DOCUMENTS, PROFILES
 
-SCHEMA_VERSION = 1
-_LOCK_TIMEOUT_S = 30
+_WORTH_KEEPING = [json.dumps([]), json.dumps(["stand-in"])]
 
-_TABLES = MetaData()
-_VERSIONS = Table("profile_store_version", _TABLES, Column("version", Integer, primary_key=True))
-_PROFILES = Table(
-    "profiles",
-    _TABLES,
-    Column("id", Integer, primary_key=True),
-    Column("artifact_sha256", String(64), nullable=False),
-    Column("device", Text, nullable=False),
-    Column("identity", Text),
-    Column("stand_in_for", Text),
-    Column("runtime", Text, nullable=False),
-    Column("agent_version", Text, nullable=False),
-    Column("settings", Text, nullable=False),
-    Column("reasons", Text, nullable=False),
-    Column("measured_s", Float, nullable=False),
-    Column("document", Text, nullable=False),
-)
-_BY_ARTIFACT = Index("profiles_by_artifact", _PROFILES.c.artifact_sha256, _PROFILES.c.measured_s)
+
+@dataclass(frozen=True)
+class Origin:
+    """What an artifact that was measured comes from. None: not known.
+
+    Attributes:
+        recipe: its name.
+        target: its name.
+        build: content digest of the bundle.
+        git_commit: of the user's project, `-dirty` at its end where files differ from it.
+        precision: of the artifact, as in the manifest.
+        ships: False for a version that was only compared with.
+    """
+
+    recipe: str | None = None
+    target: str | None = None
+    build: str | None = None
+    git_commit: str | None = None
+    precision: str | None = None
+    ships: bool | None = None
 
 
 class ProfileStore:
@@ -63,29 +50,15 @@ class ProfileStore:
         url_or_path: a path of a SQLite file, made if absent, or an SQLAlchemy URL such as
             `postgresql+psycopg://user@host/database`.
 
+    Attributes:
+        database: for `history` and `builds`, which ask the same tables for more.
+
     Raises:
-        StoreError: the database cannot be opened, or was made by another version of its schema.
+        StoreError: the database cannot be opened, or was made by a newer edgekit.
     """
 
     def __init__(self, url_or_path: str | Path) -> None:
-        text = str(url_or_path)
-        if "://" in text:
-            try:
-                self._where = make_url(text).render_as_string(hide_password=True)
-            except ArgumentError as err:
-                raise StoreError(f"not a database URL: {err}", "profile database", "write dialect://host/name") from err
-        else:
-            self._where = text
-            text = f"sqlite:///{Path(text).absolute()}"
-            try:
-                Path(self._where).absolute().parent.mkdir(parents=True, exist_ok=True)
-            except OSError as err:
-                raise StoreError(
-                    f"cannot make its folder: {err}", self._where, "name a path that can be written"
-                ) from err
-        with self._errors():
-            self._engine = _engine(text)
-            self._prepare()
+        self.database = Database(url_or_path)
 
     def __enter__(self) -> ProfileStore:
         return self
@@ -97,28 +70,32 @@ class ProfileStore:
 
     def close(self) -> None:
         """Give back every connection."""
-        self._engine.dispose()
+        self.database.close()
 
-    def add(self, profile: Profile) -> None:
-        """Keep a profile.
+    def add(self, profile: Profile, origin: Origin | None = None) -> int:
+        """Keep a profile; its number is what `get` and the commands know it by.
 
         Raises:
             StoreError: the database cannot be written.
         """
-        row = {
-            "artifact_sha256": profile.artifact_sha256,
-            "device": profile.device,
-            "identity": profile.conditions.extra.get("identity"),
-            "stand_in_for": profile.stand_in_for,
-            "runtime": profile.runtime,
-            "agent_version": profile.agent_version,
-            "settings": _settings_key(profile.settings),
-            "reasons": json.dumps(profile.reasons),
-            "measured_s": datetime.fromisoformat(profile.measured_at).timestamp(),
-            "document": profile.model_dump_json(),
-        }
-        with self._errors(), self._engine.begin() as connection:
-            connection.execute(insert(_PROFILES), row)
+        document = profile.model_dump_json(exclude={"samples_ms"})
+        row = {**asdict(origin or Origin()), **_columns(profile)}
+        with self.database.writing() as connection:
+            key = int(connection.execute(insert(PROFILES).returning(PROFILES.c.id), row).scalar_one())
+            packed = pack_samples(profile.samples_ms)
+            connection.execute(insert(DOCUMENTS), {"profile_id": key, "document": document, "samples": packed})
+        return key
+
+    def get(self, key: int) -> Profile:
+        """The profile of a number.
+
+        Raises:
+            StoreError: there is none, or the database cannot be read.
+        """
+        found = self._read(_WHOLE.where(PROFILES.c.id == key))
+        if not found:
+            raise StoreError(f"no profile has the number {key}", self.database.where, "`edgekit history` lists them")
+        return found[0]
 
     def find(
         self,
@@ -153,23 +130,22 @@ class ProfileStore:
         Raises:
             StoreError: the database cannot be read.
         """
-        columns = _PROFILES.c
+        columns = PROFILES.c
         present_s = (now or datetime.now(UTC)).timestamp()
         query = (
-            select(columns.document)
-            .where(columns.artifact_sha256 == artifact_sha256, columns.device == device, columns.runtime == runtime)
+            _WHOLE.where(
+                columns.artifact_sha256 == artifact_sha256, columns.device == device, columns.runtime == runtime
+            )
             .where(columns.agent_version == agent_version, columns.settings == _settings_key(settings))
             .where(columns.measured_s >= present_s - max_age_hours * 3600, columns.measured_s <= present_s)
             .where(columns.stand_in_for.is_not_distinct_from(stand_in_for))
-            .where(columns.reasons.in_([json.dumps([]), json.dumps(["stand-in"])]))
+            .where(columns.reasons.in_(_WORTH_KEEPING))
             .order_by(columns.measured_s.desc(), columns.id.desc())
             .limit(1)
         )
         if identity is not None:
             query = query.where(columns.identity == identity)
-        with self._errors(), self._engine.connect() as connection:
-            document = connection.execute(query).scalar()
-        return None if document is None else self._parse(document)
+        return next(iter(self._read(query)), None)
 
     def all(self, artifact_sha256: str | None = None, device: str | None = None) -> tuple[Profile, ...]:
         """Every profile, or those of one artifact or one device; oldest first.
@@ -177,72 +153,64 @@ class ProfileStore:
         Raises:
             StoreError: the database cannot be read.
         """
-        query = select(_PROFILES.c.document).order_by(_PROFILES.c.measured_s, _PROFILES.c.id)
+        query = _WHOLE.order_by(PROFILES.c.measured_s, PROFILES.c.id)
         if artifact_sha256 is not None:
-            query = query.where(_PROFILES.c.artifact_sha256 == artifact_sha256)
+            query = query.where(PROFILES.c.artifact_sha256 == artifact_sha256)
         if device is not None:
-            query = query.where(_PROFILES.c.device == device)
-        with self._errors(), self._engine.connect() as connection:
-            documents = connection.execute(query).scalars().all()
-        return tuple(self._parse(document) for document in documents)
+            query = query.where(PROFILES.c.device == device)
+        return self._read(query)
 
-    def _prepare(self) -> None:
+    def _read(self, query: Select[Any]) -> tuple[Profile, ...]:
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
         try:
-            with self._engine.begin() as connection:
-                _create(connection)
-        except IntegrityError:  # another process made the tables or the version's row a moment ago
-            with self._engine.begin() as connection:
-                _create(connection)
-        with self._engine.connect() as connection:
-            found = connection.execute(select(_VERSIONS.c.version)).scalars().all()
-        if found != [SCHEMA_VERSION]:
+            return tuple(_profile(document, samples) for document, samples in rows)
+        except (ValidationError, ValueError) as err:
             raise StoreError(
-                f"schema version {', '.join(map(str, found))}, this edgekit knows {SCHEMA_VERSION}",
-                self._where,
-                "use the edgekit that made it, or name another database",
-            )
-
-    def _parse(self, document: str) -> Profile:
-        try:
-            return Profile.model_validate_json(document)
-        except ValidationError as err:
-            raise StoreError(
-                f"a stored profile cannot be read: {err}", self._where, "name another database, or remove this one"
-            ) from err
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, ImportError) as err:  # ImportError: the driver of another database
-            raise StoreError(
-                f"the profile database failed: {err}",
-                self._where,
-                "check that it is a database, can be written and is reachable; PostgreSQL needs the extra `postgres`",
+                f"a stored profile cannot be read: {err}",
+                self.database.where,
+                "name another database, or remove this one",
             ) from err
 
 
-def _engine(url: str) -> Engine:
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    # no pool: a connection that outlives its use would hold the file open, and must not cross a fork
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": _LOCK_TIMEOUT_S})
-
-    @event.listens_for(engine, "connect")
-    def _write_ahead(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")  # readers and one writer at a time, none of them refused
-        cursor.close()
-
-    return engine
+_WHOLE = select(DOCUMENTS.c.document, DOCUMENTS.c.samples).join(PROFILES, PROFILES.c.id == DOCUMENTS.c.profile_id)
 
 
-def _create(connection: Connection) -> None:
-    connection.execute(CreateTable(_VERSIONS, if_not_exists=True))
-    connection.execute(CreateTable(_PROFILES, if_not_exists=True))
-    connection.execute(CreateIndex(_BY_ARTIFACT, if_not_exists=True))
-    if connection.execute(select(_VERSIONS.c.version).limit(1)).scalar() is None:
-        connection.execute(insert(_VERSIONS), {"version": SCHEMA_VERSION})
+def _profile(document: str, samples: bytes) -> Profile:
+    fields: Mapping[str, Any] = json.loads(document)
+    return Profile.model_validate({**fields, "samples_ms": unpack_samples(samples)})
+
+
+def _columns(profile: Profile) -> dict[str, Any]:
+    """What lists are made from, but the origin."""
+    summary = profile.summary
+    return {
+        "artifact": profile.artifact,
+        "artifact_sha256": profile.artifact_sha256,
+        "device": profile.device,
+        "identity": profile.conditions.extra.get("identity"),
+        "stand_in": profile.stand_in,
+        "stand_in_for": profile.stand_in_for,
+        "runtime": profile.runtime,
+        "runtime_version": profile.runtime_version,
+        "agent_version": profile.agent_version,
+        "settings": _settings_key(profile.settings),
+        "threads": profile.settings.threads,
+        "batch": profile.settings.batch,
+        "samples": summary.n,
+        "mean_ms": summary.mean_ms,
+        "p50_ms": summary.p50_ms,
+        "p50_low_ms": summary.p50_low_ms,
+        "p50_high_ms": summary.p50_high_ms,
+        "p90_ms": summary.p90_ms,
+        "p99_ms": summary.p99_ms,
+        "valid": profile.valid,
+        "reasons": json.dumps(profile.reasons),
+        "peak_rss_bytes": profile.peak_rss_bytes,
+        "energy_mj": profile.energy.energy_per_inference_mj if profile.energy else None,
+        "measured_at": profile.measured_at,
+        "measured_s": datetime.fromisoformat(profile.measured_at).timestamp(),
+    }
 
 
 def _settings_key(settings: MeasureSettings) -> str:

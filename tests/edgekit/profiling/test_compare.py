@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgekit.profiling.compare import compare
+from edgekit.profiling.compare import compare, differences
 from edgekit.profiling.statistics import summarise
 from edgekit.schema.profile import Conditions, MeasureSettings, Profile
 
@@ -94,3 +94,69 @@ def test_a_stand_in_stays_labelled():
 def test_the_answer_is_the_same_every_time():
     first, second = profile_of(noise(1.0, 16)), profile_of(noise(1.05, 17))
     assert compare(first, second) == compare(first, second)
+
+
+def test_change_is_the_other_side_of_speedup():
+    found = compare(profile_of(noise(2.0, 18)), profile_of(noise(2.5, 19)))
+    low, high = found.change_interval
+    assert found.change == pytest.approx(0.25, abs=0.01)
+    assert low < found.change < high
+    assert (1 + low) * found.high == pytest.approx(1.0)
+
+
+def test_a_tail_can_be_compared_where_the_median_has_not_moved():
+    first, second = noise(1.0, 20, 3000), noise(1.0, 21, 3000)
+    second[::20] *= 1.5  # one in twenty
+    assert compare(profile_of(first), profile_of(second)).verdict == "no significant change"
+    tail = compare(profile_of(first), profile_of(second), p=99)
+    assert tail.verdict == "slower"
+    assert tail.change == pytest.approx(0.45, abs=0.05)
+
+
+def test_the_interval_covers_what_it_should():
+    """Of 200 pairs drawn from two known distributions about 95 in 100 intervals hold their true ratio."""
+    generator = np.random.default_rng(22)
+    held = 0
+    for _ in range(200):
+        first, second = generator.normal(1.2, 0.05, (2, 300)) / np.array([[1.0], [1.2]])
+        found = compare(profile_of(first), profile_of(second))
+        held += found.low <= 1.2 <= found.high
+    assert 0.88 <= held / 200 <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("changes", "forbidding"),
+    [
+        ({"device": "other"}, ("device: bench, other",)),
+        ({"runtime": "litert"}, ("runtime: onnxruntime, litert",)),
+        ({"settings": MeasureSettings(threads=2)}, ("threads: 1, 2",)),
+        ({"settings": MeasureSettings(batch=2, fps=30)}, ("batch: 1, 2", "fps: None, 30.0")),
+        ({"stand_in_for": "jetson"}, ("stand-in for: nothing, jetson",)),
+        ({"conditions": Conditions(extra={"identity": "2"})}, ("machine: 1, 2",)),
+        ({"conditions": Conditions(power_mode="15W", extra={"identity": "1"})}, ("power mode: MAXN, 15W",)),
+        ({"runtime_version": "2", "agent_version": "2"}, ()),
+        ({"settings": MeasureSettings(duration_s=9, warmup_runs=1)}, ()),
+        ({"conditions": Conditions()}, ()),
+        ({"artifact": "b.onnx", "artifact_sha256": "1" * 64}, ()),
+    ],
+)
+def test_what_forbids_a_comparison(changes: dict[str, object], forbidding: tuple[str, ...]):
+    conditions = Conditions(power_mode="MAXN", extra={"identity": "1"})
+    first = profile_of(noise(1.0, 23)).model_copy(update={"conditions": conditions})
+    found = differences(first, first.model_copy(update=changes))
+    assert found.forbidding == forbidding
+
+
+def test_what_else_differs_is_noted():
+    first = profile_of(noise(1.0, 24)).model_copy(update={"conditions": Conditions(governor="performance")})
+    changes = {
+        "runtime_version": "2",
+        "settings": MeasureSettings(duration_s=9),
+        "conditions": Conditions(governor="powersave"),
+    }
+    found = differences(first, first.model_copy(update=changes))
+    assert found.noted == (
+        "onnxruntime version: 1, 2",
+        "governor: performance, powersave",
+        "duration_s: 3.0, 9.0",
+    )

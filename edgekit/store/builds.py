@@ -1,0 +1,176 @@
+"""Builds and releases: what a bundle was, kept after its folder is gone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.engine import Connection, RowMapping
+
+from edgekit.errors import StoreError
+from edgekit.schema.manifest import ArtifactMetric, Manifest
+from edgekit.store.database import Database
+from edgekit.store.tables import BUILDS, PROFILES, RELEASES
+
+
+@dataclass(frozen=True)
+class BuiltArtifact:
+    """One file of a bundle; `metrics` on the test split, by name."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    precision: str
+    metrics: dict[str, ArtifactMetric]
+
+
+@dataclass(frozen=True)
+class Build:
+    """A bundle in short. `digest` is its content digest; `made_s` in seconds since 1970."""
+
+    digest: str
+    recipe: str
+    target: str
+    git_commit: str | None
+    verdict: str
+    made_s: float
+    artifacts: tuple[BuiltArtifact, ...]
+
+
+@dataclass(frozen=True)
+class Release:
+    """A build that was marked as released. `marked_s` in seconds since 1970."""
+
+    name: str
+    recipe: str
+    target: str
+    build: str
+    marked_s: float
+
+
+def build_of(manifest: Manifest, git_commit: str | None = None, made_s: float | None = None) -> Build:
+    """A bundle's manifest in short. `made_s` None: now."""
+    return Build(
+        digest=manifest.content_digest,
+        recipe=manifest.recipe.name,
+        target=manifest.target.name,
+        git_commit=git_commit,
+        verdict=manifest.verdict,
+        made_s=time.time() if made_s is None else made_s,
+        artifacts=tuple(
+            BuiltArtifact(
+                path=row.path,
+                sha256=row.sha256,
+                size_bytes=row.size_bytes,
+                precision=row.precision,
+                metrics=manifest.metrics.per_artifact.get(row.path, {}),
+            )
+            for row in manifest.artifacts
+        ),
+    )
+
+
+def record_build(database: Database, build: Build, profiles: Sequence[int] = ()) -> None:
+    """Keep a build, and note on the profiles of these numbers that they are of it.
+
+    A build of the same content that is known already stays as it is, with the time it was first made at.
+
+    Raises:
+        StoreError: the database cannot be written.
+    """
+    with database.writing() as connection:
+        _insert(connection, build)
+        for key in profiles:
+            connection.execute(update(PROFILES).where(PROFILES.c.id == key).values(build=build.digest))
+
+
+def read_builds(database: Database, *, recipe: str | None = None, target: str | None = None) -> tuple[Build, ...]:
+    """The builds of a recipe for a target, or of any; oldest first.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    query = select(BUILDS).order_by(BUILDS.c.made_s, BUILDS.c.digest)
+    if recipe is not None:
+        query = query.where(BUILDS.c.recipe == recipe)
+    if target is not None:
+        query = query.where(BUILDS.c.target == target)
+    with database.reading() as connection:
+        return tuple(_build(row) for row in connection.execute(query).mappings())
+
+
+def read_build(database: Database, digest: str) -> Build | None:
+    """The build of a content digest; None: it is not known.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    with database.reading() as connection:
+        row = connection.execute(select(BUILDS).where(BUILDS.c.digest == digest)).mappings().first()
+    return None if row is None else _build(row)
+
+
+def mark_release(database: Database, build: Build, name: str) -> Release:
+    """Say that a build was released; later builds of its recipe and target are held against the newest such one.
+
+    Marking the same build by the same name again changes nothing.
+
+    Raises:
+        StoreError: another build of that recipe and target has that name, or the database cannot be written.
+    """
+    with database.writing() as connection:
+        _insert(connection, build)
+        same = (RELEASES.c.recipe == build.recipe, RELEASES.c.target == build.target, RELEASES.c.name == name)
+        row = connection.execute(select(RELEASES).where(*same)).mappings().first()
+        if row is None:
+            release = Release(name, build.recipe, build.target, build.digest, time.time())
+            connection.execute(insert(RELEASES), vars(release))
+            return release
+    if row["build"] != build.digest:
+        raise StoreError(
+            f"release {name!r} of {build.recipe} for {build.target} is build {row['build'][:12]}",
+            database.where,
+            "choose another --name",
+        )
+    return _release(row)
+
+
+def read_releases(
+    database: Database, *, recipe: str | None = None, target: str | None = None, name: str | None = None
+) -> tuple[Release, ...]:
+    """Releases, the newest first; of one recipe, target or name where these are given.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    query = select(RELEASES).order_by(RELEASES.c.marked_s.desc(), RELEASES.c.id.desc())
+    for column, value in ((RELEASES.c.recipe, recipe), (RELEASES.c.target, target), (RELEASES.c.name, name)):
+        if value is not None:
+            query = query.where(column == value)
+    with database.reading() as connection:
+        return tuple(_release(row) for row in connection.execute(query).mappings())
+
+
+def _insert(connection: Connection, build: Build) -> None:
+    known = connection.execute(select(BUILDS.c.digest).where(BUILDS.c.digest == build.digest)).scalar()
+    if known is None:
+        artifacts = [
+            {**vars(row), "metrics": {name: metric.model_dump() for name, metric in row.metrics.items()}}
+            for row in build.artifacts
+        ]
+        connection.execute(insert(BUILDS), {**vars(build), "artifacts": json.dumps(artifacts)})
+
+
+def _build(row: RowMapping) -> Build:
+    artifacts = []
+    for stored in json.loads(row["artifacts"]):
+        metrics = {name: ArtifactMetric.model_validate(metric) for name, metric in stored["metrics"].items()}
+        artifacts.append(BuiltArtifact(**{**stored, "metrics": metrics}))
+    return Build(**{**row, "artifacts": tuple(artifacts)})
+
+
+def _release(row: RowMapping) -> Release:
+    return Release(**{name: row[name] for name in ("name", "recipe", "target", "build", "marked_s")})
