@@ -7,8 +7,8 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,9 @@ from rich.text import Text
 
 from edgekit import __version__
 from edgekit.cli.output import console, counted, json_option, print_json, table
+from edgekit.devices.checks import Check
 from edgekit.errors import EdgekitError
+from edgekit.schema.device import Device
 from edgekit.schema.find import names, shipped_folder
 from edgekit.schema.load import load_devices, load_target
 
@@ -30,33 +32,59 @@ _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?[^;]*(?:;(.*))?$"
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the report. Only `broken` stops edgekit's core from working; `problem` is worth mending."""
-
-    name: str
-    state: Literal["ok", "absent", "problem", "broken"]
-    found: str
-    fix: str = ""
-
-
 @click.command()
+@click.option("--device", "device_name", help="A board of devices.yaml to check instead of this machine.")
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Check this machine, and say how to fix what is wrong. Exit code 1 if edgekit's core cannot work."""
-    checks = examine()
-    if as_json:
-        print_json({"edgekit": __version__, "checks": [asdict(check) for check in checks]})
+def doctor(ctx: click.Context, device_name: str | None, as_json: bool) -> None:
+    """Check this machine or a board, and say how to fix what is wrong. Exit code 1 if something is broken."""
+    if device_name is None:
+        checks = examine()
+        print_checks(f"edgekit {__version__}", checks, {"edgekit": __version__}, as_json)
     else:
-        out = console()
-        out.print(
-            table(f"edgekit {__version__}", ("check", "state", "found"), [(c.name, c.state, c.found) for c in checks])
-        )
-        for check in checks:
-            if check.fix:
-                out.print(Text(f"{check.name}: {check.fix}"), soft_wrap=True)
+        from edgekit.pipeline.request import find_device
+
+        checks = diagnose_device(find_device(device_name), as_json=as_json)
     ctx.exit(1 if any(check.state == "broken" for check in checks) else 0)
+
+
+def diagnose_device(device: Device, *, as_json: bool = False) -> list[Check]:
+    """Examine a board and print the report; the checks.
+
+    Raises:
+        DeviceError: the board cannot be reached.
+    """
+    from edgekit.devices.diagnosis import diagnose  # brings the transports, which this machine's report does not need
+
+    checks = diagnose(device, load_target(device.target, allow_override=True).target)
+    print_diagnosis(device, checks, as_json=as_json)
+    return checks
+
+
+def print_diagnosis(device: Device, checks: Sequence[Check], *, as_json: bool = False) -> None:
+    """The report on a board: a table and the fixes, or one JSON document."""
+    stand_in = f", stands in for {device.stand_in_for}" if device.stand_in_for else ""
+    simulated = " simulated" if device.transport == "simulated" else ""
+    document = {
+        "edgekit": __version__,
+        "device": device.name,
+        "target": device.target,
+        "transport": device.transport,
+        "stand_in_for": device.stand_in_for,
+    }
+    print_checks(f"{simulated} device {device.name}, {device.target}{stand_in}".strip(), checks, document, as_json)
+
+
+def print_checks(title: str, checks: Sequence[Check], document: Mapping[str, object], as_json: bool) -> None:
+    """A table of checks with the fixes below it; or `document` with the checks in it as JSON."""
+    if as_json:
+        print_json({**document, "checks": [asdict(check) for check in checks]})
+        return
+    out = console()
+    out.print(table(title, ("check", "state", "found"), [(c.name, c.state, c.found) for c in checks]))
+    for check in checks:
+        if check.fix:
+            out.print(Text(f"{check.name}: {check.fix}"), soft_wrap=True)
 
 
 def examine() -> list[Check]:

@@ -1,6 +1,8 @@
 import pytest
 
 from edgekit.cli import doctor
+from edgekit.devices.checks import Check
+from edgekit.errors import DeviceError
 
 REQUIREMENTS = [
     "Click>=8.1",
@@ -104,3 +106,33 @@ def test_the_data_folder_is_looked_into(tmp_path):
 
 def test_python_outside_the_range_is_broken():
     assert [doctor.check_python((3, minor, 0)).state for minor in (10, 11, 13, 14)] == ["broken", "ok", "ok", "broken"]
+
+
+def test_a_board_is_reported_like_this_machine(edgekit, edgekit_json, monkeypatch):
+    checks = [Check("reached", "ok", "local, 3 ms"), Check("disk", "problem", "0.1 GB free", "sudo apt clean")]
+    monkeypatch.setattr("edgekit.devices.diagnosis.diagnose", lambda device, target: checks)
+    result = edgekit("doctor", "--device", "local")
+    assert result.exit_code == 0
+    assert "device local, cpu-x86-64" in result.stdout
+    assert "disk: sudo apt clean" in result.stdout
+    code, document = edgekit_json("doctor", "--device", "local")
+    assert (code, document["device"], document["target"]) == (0, "local", "cpu-x86-64")
+    assert document["checks"][1] == {
+        "name": "disk",
+        "state": "problem",
+        "found": "0.1 GB free",
+        "fix": "sudo apt clean",
+    }
+
+
+def test_a_broken_board_is_1_and_one_that_is_not_there_is_4(edgekit, monkeypatch):
+    broken = [Check("python", "broken", "3.6.9", "sudo apt install -y python3.8")]
+    monkeypatch.setattr("edgekit.devices.diagnosis.diagnose", lambda device, target: broken)
+    assert edgekit("doctor", "--device", "local").exit_code == 1
+
+    def unreachable(device, target):
+        raise DeviceError("the link is lost", f"device {device.name}", "check that it is on")
+
+    monkeypatch.setattr("edgekit.devices.diagnosis.diagnose", unreachable)
+    assert edgekit("doctor", "--device", "local").exit_code == 4
+    assert edgekit("doctor", "--device", "no-such-board").exit_code == 4
