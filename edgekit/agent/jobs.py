@@ -10,6 +10,7 @@ from typing import Any, Callable, Mapping
 
 import edgekit
 from edgekit.agent.artifacts import library_versions
+from edgekit.agent.doctor import doctor
 from edgekit.agent.errors import AgentError
 from edgekit.agent.infer import infer
 from edgekit.agent.lease import describe_lease, lease
@@ -37,6 +38,7 @@ JOBS: Mapping[str, Callable[[Job, Path], dict[str, Any]]] = {
     "infer": infer,
     "profile": profile,
     "describe": describe,
+    "doctor": doctor,
 }
 
 
