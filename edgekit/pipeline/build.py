@@ -15,12 +15,15 @@ from edgekit.pipeline.draft import draft_bundle
 from edgekit.pipeline.measure import Measured, measure_on
 from edgekit.pipeline.plan import Plan
 from edgekit.pipeline.progress import Reporter, Silent
+from edgekit.pipeline.remember import find_regressions, remember_build, remember_profiles
 from edgekit.pipeline.request import BuildRequest, find_device, plan_build
 from edgekit.pipeline.run import Stage, Stages, Workshop, run_steps
 from edgekit.pipeline.speed import keep_faster
 from edgekit.release.bundle import check_place, read_manifest, write_bundle
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import Manifest, Skipped, StepRow
+from edgekit.store.commit import project_commit
+from edgekit.store.place import profile_database
 from edgekit.store.profiles import ProfileStore
 from edgekit.store.steps import StepStore
 
@@ -56,6 +59,9 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
         reporter = _Logged(reporter or Silent())
         home = request.home if request.cache else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         store = StepStore(home / "steps")
+        # now, so that a database that cannot be had, or a commit made meanwhile, is no surprise after hours
+        history = stack.enter_context(ProfileStore(profile_database(request.home)))
+        commit = project_commit(Path())
         device = find_device(request.device) if request.device is not None else None
         plan = plan_build(request, store)
         check_place(request.out, plan.name)
@@ -67,12 +73,17 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
         exported, skipped = _export(workshop, networks)
         measured = _measure(request, device, plan, stages, exported, reporter)
         measured = replace(measured, skipped=(*measured.skipped, *skipped))
-        exported, measured = keep_faster(
+        shipped, measured = keep_faster(
             exported, measured, plan.recipe.recipe.export.ship, plan.gates.size_bytes, reporter
         )
-        draft = draft_bundle(workshop, stages, exported, measured, log, device=device, measuring=request.measure)
+        profiles = remember_profiles(history, plan, exported, measured, commit)
+        regressions = find_regressions(history, plan, measured)
+        draft = draft_bundle(
+            workshop, stages, shipped, measured, log, device=device, measuring=request.measure, regressions=regressions
+        )
         bundle = write_bundle(request.out, plan.name, draft)
-    manifest = read_manifest(bundle)
+        manifest = read_manifest(bundle)
+        remember_build(history, manifest, profiles, commit)
     return BuildResult(bundle, manifest, stages.rows, _exit_code(request, manifest, measured))
 
 
@@ -103,11 +114,7 @@ def _measure(
         return Measured(skipped=(Skipped(what="latency", where=f"target {plan.target.target.name}", reason=reason),))
     macs_ratio = stages.model[-1].row.after.macs / stages.model[plan.reference].row.after.macs
     batch = plan.recipe.recipe.export.batch
-    measured = measure_on(device, plan.target.target, exported, macs_ratio, batch, reporter)
-    with ProfileStore(request.home / "profiles.sqlite") as profiles:
-        for profile in (*measured.profiles, *measured.references):
-            profiles.add(profile)
-    return measured
+    return measure_on(device, plan.target.target, exported, macs_ratio, batch, reporter)
 
 
 def _exit_code(request: BuildRequest, manifest: Manifest, measured: Measured) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import edgekit
 from edgekit.nets.model import Model
@@ -16,6 +17,7 @@ from edgekit.pipeline.parity import expected_codes
 from edgekit.pipeline.plan import Plan
 from edgekit.pipeline.run import Stages, Workshop
 from edgekit.pipeline.sources import library_version
+from edgekit.profiling.compare import Comparison
 from edgekit.release.bundle import BundleDraft, profile_row
 from edgekit.release.gates import FLOAT_OUTPUTS, STAND_IN_RUNTIME, ArtifactEvidence, Evidence, judge, verdict
 from edgekit.release.parity import Expected, ParitySamples, Tolerance
@@ -49,6 +51,7 @@ def draft_bundle(
     *,
     device: Device | None,
     measuring: bool,
+    regressions: Mapping[str, Comparison | str] = MappingProxyType({}),
 ) -> BundleDraft:
     """Test everything that is shipped, judge it, and gather what the manifest needs.
 
@@ -56,6 +59,7 @@ def draft_bundle(
         exported: shipped artifacts, and float versions that are not.
         device: that was named; None: none was.
         measuring: False under --no-measure.
+        regressions: by artifact, how it compares with the last release, or why that cannot be said.
 
     Raises:
         DeviceError: an artifact does not run on this machine.
@@ -65,7 +69,7 @@ def draft_bundle(
     compressed = float_metric(stages.model[-1], workshop, "the compressed network in float")
     shipped = tuple(item for item in exported if item.planned.variant.ships)
     evaluated = {item.row.path: evaluate_artifact(item, workshop) for item in shipped}
-    gates = _judge(plan, reference, shipped, evaluated, measured, device, measuring)
+    gates = _judge(plan, reference, shipped, evaluated, measured, device, measuring, regressions)
     last = stages.model[-1].model
     libraries = {name: version for name in _LIBRARIES if (version := library_version(name))}
     preprocess = exported[0].row.inputs[0].preprocess
@@ -130,6 +134,7 @@ def _judge(
     measured: Measured,
     device: Device | None,
     measuring: bool,
+    regressions: Mapping[str, Comparison | str],
 ) -> tuple[GateRow, ...]:
     artifacts = tuple(
         ArtifactEvidence(
@@ -151,6 +156,7 @@ def _judge(
         profiles=tuple(map(profile_row, measured.profiles)),
         device=device.name if device is not None and measuring else None,
         device_reason="no device" if device is None else "--no-measure",
+        regressions=regressions,
     )
     return judge(plan.gates, evidence)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,14 +17,10 @@ from edgekit.schema.device import Device
 from edgekit.schema.find import suggest
 from edgekit.schema.load import LoadedRecipe, load_calibration, load_devices, load_recipe, load_target
 from edgekit.schema.recipe import METRIC_NAMES
+from edgekit.store.place import default_home
 from edgekit.store.steps import StepStore
 
 OWN_RECIPE, QUICKSTART = "edgekit.yaml", "quickstart"
-
-
-def default_home() -> Path:
-    """Where the store lies: EDGEKIT_HOME, else `.edgekit` in the working directory."""
-    return Path(os.environ.get("EDGEKIT_HOME") or ".edgekit")
 
 
 @dataclass(frozen=True)

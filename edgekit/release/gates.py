@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from edgekit.errors import SchemaError
-from edgekit.schema.gates import Bound, Gates
+from edgekit.profiling.compare import Comparison
+from edgekit.schema.gates import NO_RELEASE, Bound, Gates
 from edgekit.schema.manifest import ArtifactMetric, GateRow, ProfileRow, Verdict
 
 STAND_IN_RUNTIME = "stand-in runtime"
@@ -56,6 +57,8 @@ class Evidence:
         float_metric: of the float network on the test split, in PyTorch.
         device: that was named for this build; None: none was, and `device_reason` says why.
         profiles: of any artifact on any device; only those of `device` are judged.
+        regressions: by path of an artifact, how its p50 on `device` compares with that of the last release, or why that
+            cannot be said.
     """
 
     float_metric: float | None
@@ -63,6 +66,7 @@ class Evidence:
     profiles: tuple[ProfileRow, ...] = ()
     device: str | None = None
     device_reason: str = "no device"
+    regressions: Mapping[str, Comparison | str] = field(default_factory=dict)
 
 
 def merge_gates(target: Gates, recipe: Gates, *, allow_override: bool = False) -> Gates:
@@ -103,6 +107,8 @@ def _rows(gates: Gates, evidence: Evidence) -> Iterator[GateRow]:
         for artifact in evidence.artifacts:
             if name in _OF_PROFILE:
                 yield from _on_device(name, bound, artifact, evidence)
+            elif name == "latency_regression":
+                yield _regression(name, bound, artifact, evidence)
             else:
                 value, gap = _OF_ARTIFACT[name](artifact, evidence.float_metric)
                 yield _row(name, artifact.path, bound, value, gap)
@@ -165,6 +171,21 @@ def _on_device(name: str, bound: Bound, artifact: ArtifactEvidence, evidence: Ev
         yield _row(name, subject, bound, value, gap)
 
 
+def _regression(name: str, bound: Bound, artifact: ArtifactEvidence, evidence: Evidence) -> GateRow:
+    """Judged by the interval: the median of two measurements of one file differs too, a little."""
+    if evidence.device is None:
+        return _row(name, artifact.path, bound, None, evidence.device_reason)
+    subject = f"{artifact.path} on {evidence.device}"
+    rows = [row for row in evidence.profiles if row.device == evidence.device and row.artifact == artifact.path]
+    gap = next((told for row in rows if (told := _profile_gap(row))), "")
+    found = evidence.regressions.get(artifact.path, f"not measured on {evidence.device}")
+    if gap or isinstance(found, str):
+        return _row(name, subject, bound, None, gap or str(found))
+    low, high = found.change_interval
+    state: Literal["passed", "failed"] = "passed" if _meets(low, bound) else "failed"
+    return _gate_row(name, subject, bound, found.change, state, f"95 % interval {low:.3g} to {high:.3g}")
+
+
 def _profile_gap(row: ProfileRow) -> str:
     if row.stand_in:
         return "stand-in device"
@@ -188,9 +209,9 @@ def _gate_row(
     state: Literal["passed", "failed", "not evaluated"],
     reason: str,
 ) -> GateRow:
-    # Where outputs are float there are no codes, and parity has a row of its own: nothing is left open, however much
-    # the gate is required elsewhere.
-    required = bound.required and reason not in (_NO_CODES, FLOAT_OUTPUTS)
+    # Where outputs are float there are no codes, and parity has a row of its own; where nothing was released, nothing
+    # can have become slower: nothing is left open, however much the gate is required elsewhere.
+    required = bound.required and reason not in (_NO_CODES, FLOAT_OUTPUTS, NO_RELEASE)
     return GateRow(
         name=name, subject=subject, bound=_text(bound), value=value, state=state, required=required, reason=reason
     )

@@ -4,8 +4,9 @@ import pytest
 from junitparser import Failure, JUnitXml, Skipped
 
 from edgekit.errors import SchemaError
+from edgekit.profiling.compare import Comparison
 from edgekit.release.gates import FLOAT_OUTPUTS, ArtifactEvidence, Evidence, judge, merge_gates, verdict, write_junit
-from edgekit.schema.gates import Bound, Gates
+from edgekit.schema.gates import NO_RELEASE, Bound, Gates
 from edgekit.schema.manifest import ArtifactMetric, ProfileRow
 from edgekit.schema.profile import Conditions
 
@@ -217,3 +218,64 @@ def test_junit_says_what_failed_and_what_was_skipped(tmp_path):
     first = (tmp_path / "junit.xml").read_bytes()
     write_junit(rows, tmp_path / "junit.xml")
     assert (tmp_path / "junit.xml").read_bytes() == first
+
+
+REGRESSION = Gates(latency_regression=Bound(at_most=0.05))
+
+
+def regressed(found, **changes):
+    """The row of the gate, for an artifact that compares so with the last release."""
+    fields = {"device": "pi5", "profiles": (profile(),), "regressions": {"model.onnx": found}, **changes}
+    evidence = Evidence(0.9, (artifact(),), **fields)
+    rows = judge(REGRESSION, evidence)
+    assert [row.name for row in rows] == ["latency_regression"]
+    return rows[0], verdict(rows)
+
+
+def comparison(low, value, high):
+    """Slower by `value`, a share, with its interval."""
+    return Comparison(1 / (1 + value), 1 / (1 + high), 1 / (1 + low), "slower", stand_in=False, interleaved=False)
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "state"),
+    [
+        (0.06, 0.08, 0.10, "failed"),
+        (0.04, 0.08, 0.12, "passed"),  # above the bound, but not for certain
+        (-0.30, -0.25, -0.20, "passed"),
+    ],
+)
+def test_a_regression_fails_only_where_its_whole_interval_lies_above_the_bound(low, value, high, state):
+    row, told = regressed(comparison(low, value, high))
+    assert row.state == state
+    assert row.value == pytest.approx(value)
+    assert row.subject == "model.onnx on pi5"
+    assert row.reason == f"95 % interval {low:.3g} to {high:.3g}"
+    assert told == ("fail" if state == "failed" else "pass")
+
+
+@pytest.mark.parametrize(
+    ("found", "changes", "reason", "told"),
+    [
+        (NO_RELEASE, {}, NO_RELEASE, "pass"),  # the first build can have become no slower
+        ("release v1 was measured on a stand-in", {}, "release v1 was measured on a stand-in", "incomplete"),
+        (comparison(0.1, 0.2, 0.3), {"profiles": (profile(stand_in=True),)}, "stand-in device", "incomplete"),
+        (
+            comparison(0.1, 0.2, 0.3),
+            {"profiles": (profile(valid=False, reasons=("noisy",)),)},
+            "profile INVALID: noisy",
+            "incomplete",
+        ),
+        (NO_RELEASE, {"regressions": {}, "profiles": ()}, "not measured on pi5", "incomplete"),
+        (NO_RELEASE, {"device": None}, "no device", "incomplete"),
+    ],
+)
+def test_a_regression_that_cannot_be_judged_says_why(found, changes, reason, told):
+    row, found_told = regressed(found, **changes)
+    assert (row.state, row.value, row.reason) == ("not evaluated", None, reason)
+    assert found_told == told
+
+
+def test_a_regression_is_bounded_above_only():
+    with pytest.raises(ValueError, match="at_most"):
+        Gates(latency_regression=Bound(at_least=0.1))
