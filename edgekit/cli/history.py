@@ -1,0 +1,120 @@
+"""`edgekit history`: everything that was measured, newest first; which builds were released."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekit.cli.output import console, counted, json_option, print_json
+from edgekit.store.place import profile_database
+
+
+@click.group(invoke_without_command=True)
+@click.option("--device", metavar="NAME", help="Only what was measured on it.")
+@click.option("--artifact", metavar="NAME|SHA256", help="A file name, or six digits or more of its sha256.")
+@click.option("--recipe", metavar="NAME", help="Only artifacts of this recipe.")
+@click.option("--target", metavar="NAME", help="Only artifacts for this class of hardware.")
+@click.option("--runtime", metavar="NAME", help="Only what was measured in it.")
+@click.option("--since", metavar="WHEN", help="A moment (2026-03-01) or an age (24h, 7d).")
+@click.option("--valid-only", is_flag=True, help="Leave out stand-ins and what is INVALID.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many lines.")
+@json_option
+@click.pass_context
+def history(
+    context: click.Context,
+    device: str | None,
+    artifact: str | None,
+    recipe: str | None,
+    target: str | None,
+    runtime: str | None,
+    since: str | None,
+    valid_only: bool,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List what was measured, newest first.
+
+    Read from .edgekit/profiles.sqlite (EDGEKIT_HOME), or the database of EDGEKIT_DB: a path, or an SQLAlchemy URL
+    such as postgresql+psycopg://user@host/name.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from edgekit.store.database import Database
+    from edgekit.store.history import Wanted, parse_since, read_history
+
+    wanted = Wanted(
+        device=device,
+        artifact=artifact,
+        recipe=recipe,
+        target=target,
+        runtime=runtime,
+        since_s=parse_since(since) if since is not None else None,
+        valid_only=valid_only,
+        limit=limit + 1,  # one more, to know whether there are more
+    )
+    database = Database(profile_database())
+    lines = read_history(database, wanted)
+    database.close()
+    more, lines = len(lines) > limit, lines[:limit]
+    if as_json:
+        print_json({"database": database.where, "more": more, "profiles": [asdict(line) for line in lines]})
+        return
+    from edgekit.report.history import history_table
+
+    if not lines:
+        click.echo(f"no such profile in {database.where}")
+        return
+    console().print(history_table(lines))
+    click.echo(f"{counted(len(lines), 'profile')} in {database.where}" + ("; more with --limit" if more else ""))
+
+
+@history.command("mark-release")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="v1.2, for example; else the first digits of its content digest.")
+@json_option
+def mark_release(bundle: Path, name: str | None, as_json: bool) -> None:
+    """Mark the BUNDLE folder as released: the gate latency_regression holds later builds against it.
+
+    Its profiles are taken into the database where they are not in it yet.
+    """
+    from edgekit.store.profiles import ProfileStore
+    from edgekit.store.released import mark_bundle
+
+    with ProfileStore(profile_database()) as store:
+        release, added = mark_bundle(store, bundle, name)
+        where = store.database.where
+    if as_json:
+        print_json({"database": where, "release": _document(release), "profiles_added": added})
+        return
+    click.echo(f"release {release.name}: build {release.build[:12]} of {release.recipe} for {release.target}")
+    click.echo(f"{counted(added, 'profile')} taken from the bundle into {where}")
+
+
+@history.command("releases")
+@click.option("--recipe", metavar="NAME", help="Only of this recipe.")
+@click.option("--target", metavar="NAME", help="Only for this class of hardware.")
+@json_option
+def releases(recipe: str | None, target: str | None, as_json: bool) -> None:
+    """List the releases, newest first."""
+    from edgekit.store.builds import read_releases
+    from edgekit.store.database import Database
+
+    database = Database(profile_database())
+    found = read_releases(database, recipe=recipe, target=target)
+    database.close()
+    if as_json:
+        print_json({"database": database.where, "releases": [_document(row) for row in found]})
+        return
+    from edgekit.report.history import release_table
+
+    if not found:
+        click.echo(f"no release is marked in {database.where}")
+        return
+    console().print(release_table(found))
+
+
+def _document(release: Any) -> dict[str, Any]:
+    return asdict(release)
