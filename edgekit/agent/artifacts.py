@@ -10,7 +10,7 @@ from typing import Any, Mapping
 
 from edgekit.agent.errors import AgentError
 
-_LIBRARIES = ("numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime")
+_LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "ai-edge-litert", "tflite-runtime", "tensorrt", "torch")
 
 
 def checked_path(case: Mapping[str, Any], folder: Path) -> Path:

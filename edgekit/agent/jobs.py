@@ -11,25 +11,27 @@ from typing import Any, Callable, Mapping
 import edgekit
 from edgekit.agent.artifacts import library_versions
 from edgekit.agent.doctor import doctor
+from edgekit.agent.engine import build_engine, compare_passport
 from edgekit.agent.errors import AgentError
 from edgekit.agent.infer import infer
 from edgekit.agent.lease import describe_lease, lease
 from edgekit.agent.profile import profile
-from edgekit.agent.sensors import conditions, read_sensors
+from edgekit.agent.sensors import ROOT, conditions, read_sensors
 
 Job = Mapping[str, Any]
 
 
 def describe(job: Job, folder: Path) -> dict[str, Any]:
     """The device: processors, memory, Python, installed runtimes, sensors. Loads no runtime."""
-    now = read_sensors()
+    root = Path(str(job.get("root", ROOT)))
+    now = read_sensors(root)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "libraries": library_versions(),
-        "conditions": conditions(now, now),
+        "conditions": conditions(now, now, root),
         "lease": describe_lease(),
     }
 
@@ -37,6 +39,8 @@ def describe(job: Job, folder: Path) -> dict[str, Any]:
 JOBS: Mapping[str, Callable[[Job, Path], dict[str, Any]]] = {
     "infer": infer,
     "profile": profile,
+    "build_engine": build_engine,
+    "compare_passport": compare_passport,
     "describe": describe,
     "doctor": doctor,
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Mapping
 
 from edgekit.agent.errors import AgentError
+from edgekit.agent.runtimes.options import known_only
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,10 +19,16 @@ class LiteRT:
     """One .tflite file in one interpreter with its default CPU kernels (XNNPACK).
 
     A tensor is known by its own name or, where the file has exactly one signature, by its name in that.
+
+    Options: `delegate`, path of an external delegate's library on the device, which takes the operators that it knows
+    before XNNPACK does; `delegate_options`, as that delegate documents them.
     """
 
     _module = "ai_edge_litert.interpreter"
     _package = "ai-edge-litert"
+    layers_unavailable = (
+        "LiteRT's Python interface has no times of operators; its benchmark_model with --enable_op_profiling=true has"
+    )
 
     def __init__(self, path: Path, threads: int, options: Mapping[str, Any]) -> None:
         try:
@@ -32,15 +40,21 @@ class LiteRT:
                 f"runtime {type(self).__name__}",
                 f"pip install {self._package}",
             ) from err
-        self._path, self._threads, self._options = path, threads, options
+        self._path, self._threads = path, threads
+        self._options = known_only(options, ("delegate", "delegate_options"), self._package)
+        if "delegate_options" in options and "delegate" not in options:
+            raise AgentError("delegate_options without a delegate", f"runtime {self._package}", "name the delegate")
         self._interpreter: Any = None
         self._inputs: dict[str, int] = {}
         self._outputs: dict[str, int] = {}
         self._input_count = 0
 
     def __enter__(self) -> LiteRT:
+        delegates = self._delegates()
         try:
-            self._interpreter = self._library.Interpreter(model_path=str(self._path), num_threads=self._threads)
+            self._interpreter = self._library.Interpreter(
+                model_path=str(self._path), num_threads=self._threads, experimental_delegates=delegates
+            )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as err:
             raise AgentError(
@@ -62,6 +76,20 @@ class LiteRT:
                 for name, detail in details.items():
                     known.setdefault(name, detail["index"])
         return self
+
+    def _delegates(self) -> list[Any] | None:
+        if "delegate" not in self._options:
+            return None
+        library = str(self._options["delegate"])
+        try:
+            ctypes.CDLL(library)  # first: LiteRT's own class fails once more, in its destructor, where this fails
+            return [self._library.load_delegate(library, dict(self._options.get("delegate_options", {})))]
+        except (ValueError, OSError, RuntimeError) as err:
+            raise AgentError(
+                f"the delegate cannot be loaded: {str(err).strip() or type(err).__name__}",
+                library,
+                "check that it is on the device, was built for its processor, and that its accelerator answers",
+            ) from err
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

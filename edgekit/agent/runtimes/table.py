@@ -22,6 +22,30 @@ def _unfused_onnxruntime() -> type[Runtime]:
     return UnfusedOnnxRuntime
 
 
+def _onnxruntime_cuda() -> type[Runtime]:
+    from edgekit.agent.runtimes.onnxruntime_gpu import OnnxRuntimeCuda
+
+    return OnnxRuntimeCuda
+
+
+def _onnxruntime_tensorrt() -> type[Runtime]:
+    from edgekit.agent.runtimes.onnxruntime_gpu import OnnxRuntimeTensorRT
+
+    return OnnxRuntimeTensorRT
+
+
+def _tensorrt() -> type[Runtime]:
+    from edgekit.agent.runtimes.tensorrt import TensorRT
+
+    return TensorRT
+
+
+def _torch_cuda() -> type[Runtime]:
+    from edgekit.agent.runtimes.torch_cuda import TorchCuda
+
+    return TorchCuda
+
+
 def _litert() -> type[Runtime]:
     from edgekit.agent.runtimes.litert import LiteRT
 
@@ -43,6 +67,10 @@ def _simulated() -> type[Runtime]:
 RUNTIMES: RuntimeTable = {
     "onnxruntime": _onnxruntime,
     "onnxruntime-unfused": _unfused_onnxruntime,
+    "onnxruntime-cuda": _onnxruntime_cuda,
+    "onnxruntime-tensorrt": _onnxruntime_tensorrt,
+    "tensorrt": _tensorrt,
+    "torch-cuda": _torch_cuda,
     "litert": _litert,
     "tflite-runtime": _tflite_runtime,
     "simulated": _simulated,

@@ -17,7 +17,7 @@ from edgekit.agent.runtimes.table import RUNTIMES, runtime_class
 
 FOLDER = Path(next(iter(edgekit.agent.__path__)))
 SOURCES = sorted(FOLDER.rglob("*.py"))
-ALLOWED = {"numpy", "onnxruntime", "edgekit"}
+ALLOWED = {"numpy", "onnxruntime", "tensorrt", "torch", "edgekit"}
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(FOLDER).as_posix())
@@ -63,7 +63,7 @@ def test_a_failed_job_writes_its_error_and_ends_with_1(tmp_path: Path, capsys: p
     assert error == {
         "what": "no job is of kind 'bake'",
         "where": "job, kind",
-        "fix": "kinds: describe, infer, profile",
+        "fix": "kinds: build_engine, compare_passport, describe, doctor, infer, profile",
     }
     assert "AgentError" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.json", "result.json"]
@@ -89,8 +89,13 @@ def test_a_job_without_a_key_names_it(tmp_path: Path):
 def test_an_unknown_runtime_is_answered_with_the_known_ones():
     with pytest.raises(AgentError) as caught:
         runtime_class("tensorflow")
-    assert caught.value.fix == "runtimes: litert, onnxruntime, onnxruntime-unfused, tflite-runtime"
-    assert set(RUNTIMES) == {"litert", "onnxruntime", "onnxruntime-unfused", "tflite-runtime"}
+    assert caught.value.fix == "runtimes: " + ", ".join(sorted(RUNTIMES))
+    assert set(RUNTIMES) >= {"litert", "onnxruntime", "onnxruntime-unfused", "tflite-runtime", "tensorrt", "torch-cuda"}
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_runtimes_file_needs_no_library_of_its_own(name: str):
+    assert runtime_class(name).__module__.startswith("edgekit.agent.runtimes.")
 
 
 def test_describe_tells_the_machine(tmp_path: Path):
