@@ -57,7 +57,7 @@ def _profile(asked: Asked, result: Mapping[str, Any], index: int) -> Profile:
         device=asked.device.name,
         stand_in=stand_in_for is not None,
         stand_in_for=stand_in_for,
-        runtime=runtime,
+        runtime="simulated" if asked.device.transport == "simulated" else runtime,
         runtime_version=case["runtime_version"],
         agent_version=result["agent_version"],
         settings=settings,

@@ -55,6 +55,8 @@ class Simulated:
         sleep: lets scripted time pass.
     """
 
+    layers_unavailable = "a simulated board has no times of layers"
+
     def __init__(self, path: Path, threads: int, options: Mapping[str, Any]) -> None:
         from edgekit.agent.runtimes.table import runtime_class  # the table imports its rows, never they it
 
