@@ -143,7 +143,11 @@ class AgentSession:
                     raise
                 except DeviceError as err:
                     raise _crashed(done, where) from err
-                result: dict[str, Any] = json.loads((here / "result.json").read_text(encoding="utf-8"))
+                try:
+                    result: dict[str, Any] = json.loads((here / "result.json").read_text(encoding="utf-8"))
+                except ValueError as err:
+                    fix = "check the board's storage, and run the same command again"
+                    raise DeviceError(f"the agent's answer cannot be read: {err}", where, fix) from err
                 if "error" in result:
                     error = result["error"]
                     raise DeviceError(error["what"], f"{where}: {error['where']}", error["fix"])
