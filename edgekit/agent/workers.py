@@ -29,7 +29,8 @@ _REWARM_RUNS = 3
 _LAYERS_S = 1.0  # about how long the runs for the times of layers take
 _LAYER_RUNS = (10, 100)
 _NO_LAYERS = "the agent has no way to the layers of this runtime"
-_NO_GPU = "the runtime does not say what it takes of a GPU's memory"
+_NO_GPU = "the runtime runs on the processor"
+_NOT_TOLD = "the runtime does not say what it takes of the GPU's memory"
 
 Serve = Callable[[Connection, Mapping[str, Any], Path, Mapping[str, Any], int, RuntimeTable], None]
 
@@ -197,8 +198,8 @@ def _measure(
             _send(pipe, {"samples_ms": kept, "runs": len(samples_ms), "wall_s": seconds, "frames": frames})
         version = runtime.version
         peak_gpu_bytes = getattr(runtime, "peak_gpu_bytes", None)
-        no_gpu = getattr(runtime, "gpu_memory_unavailable", "") or _NO_GPU
         on_gpu = bool(getattr(runtime, "on_gpu", False))
+        no_gpu = getattr(runtime, "gpu_memory_unavailable", "") or (_NOT_TOLD if on_gpu else _NO_GPU)
     _send(
         pipe,
         {

@@ -20,6 +20,10 @@ from edgekit.schema.find import suggest
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "build": ("edgekit.cli.build:build", "Turn a recipe into a measured, gated bundle."),
     "plan": ("edgekit.cli.plan:plan", "Say what a build would do, and what is cached."),
+    "profile": ("edgekit.cli.profile:profile", "Measure an artifact or a bundle on a device."),
+    "history": ("edgekit.cli.history:history", "List what was measured, newest first; mark releases."),
+    "compare": ("edgekit.cli.compare:compare", "Compare two builds, artifacts or profiles, with intervals."),
+    "bisect": ("edgekit.cli.bisect:bisect", "Find the first build of the history that is slower."),
     "debug": ("edgekit.cli.debug:debug", "Find the layer at which an artifact departs from its network."),
     "verify": ("edgekit.cli.verify:verify", "Check a bundle's digests, and with --parity its outputs."),
     "targets": ("edgekit.cli.targets:targets", "List the classes of hardware, or show one."),

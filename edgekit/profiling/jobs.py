@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgekit.devices.run_agent import run_agent
 from edgekit.devices.detached import Progress
+from edgekit.devices.run_agent import run_agent
 from edgekit.devices.session import lease_request
 from edgekit.errors import SchemaError
 from edgekit.profiling.records import Asked, profiles_of

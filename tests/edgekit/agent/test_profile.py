@@ -216,4 +216,4 @@ def test_without_being_asked_nobody_looks_at_layers(tmp_path: Path):
     (case,) = run(tmp_path, ["deep.bin"])["cases"]
     assert "layers" not in case
     assert "layers_unavailable" not in case
-    assert case["gpu_memory_unavailable"] == "the runtime does not say what it takes of a GPU's memory"
+    assert case["gpu_memory_unavailable"] == "the runtime runs on the processor"

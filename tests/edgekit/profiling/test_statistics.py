@@ -8,6 +8,7 @@ from edgekit.profiling.statistics import (
     interval,
     percentile,
     summarise,
+    sustained,
     trimmed_cov,
     verdict,
 )
@@ -136,3 +137,41 @@ def test_the_highest_percentile_asked_for_decides_what_is_few():
     asked = SETTINGS.model_copy(update={"percentile": 99})
     assert verdict(noise(999).tolist(), CALM, asked)[1] == ("too few samples",)
     assert verdict(noise(1000).tolist(), CALM, asked)[0]
+
+
+def window(kept: int, runs: int, **changes: object) -> dict[str, object]:
+    seen = {"wall_s": 60.0, "clock_mhz_min": 1500.0, "gpu_clock_mhz_min": None, "temp_c_max": 60.0}
+    return {**seen, "kept": kept, "runs": runs, "frames": None, "throttled": False, "throttled_by": [], **changes}
+
+
+def test_a_long_run_keeps_its_minutes_and_how_the_last_compares_with_the_first():
+    minutes = [noise(500) * 1.0, noise(300, seed=1) * 1.1, noise(400, seed=2) * 1.3]
+    hot = {"temp_c_max": 86.0, "throttled": True, "throttled_by": ["soft temperature limit"]}
+    seen = [window(500, 5000), window(300, 3000, frames={"missed": 4}), window(400, 4000, **hot)]
+    found = sustained(np.concatenate(minutes).tolist(), seen, 12_000)
+    assert [row.runs for row in found.minutes] == [5000, 3000, 4000]
+    assert [row.p50_ms for row in found.minutes] == [percentile(minute, 50) for minute in minutes]
+    assert [row.missed for row in found.minutes] == [None, 4, None]
+    assert (found.minutes[2].throttled_by, found.minutes[2].temp_c_max) == (("soft temperature limit",), 86.0)
+    assert found.slowdown == pytest.approx(1.3, abs=0.01)
+    assert found.low < found.slowdown < found.high
+    assert found.low > 1.28
+    assert found.kept_ratio == 0.1
+
+
+def test_drift_is_the_result_of_a_long_run_and_no_reason_against_it():
+    samples = np.concatenate([noise(400), noise(400, seed=1) * 1.5])
+    assert verdict(samples, CALM, SETTINGS) == (False, ("drifted", "noisy"))
+    assert verdict(samples, CALM, SETTINGS, windows=(400, 400)) == (True, ())
+
+
+def test_a_long_run_is_noisy_where_its_minutes_are():
+    rough = np.concatenate([noise(400, 0.3, seed) for seed in range(3)]).clip(0.1)
+    assert verdict(rough, CALM, SETTINGS, windows=(400, 400, 400)) == (False, ("noisy",))
+    one_bad = np.concatenate([noise(400), noise(400, 0.3, 1).clip(0.1), noise(400, seed=2)])
+    assert verdict(one_bad, CALM, SETTINGS, windows=(400, 400, 400)) == (True, ())
+
+
+def test_throttling_stays_a_reason_in_a_long_run():
+    held = Conditions(throttled=True)
+    assert verdict(noise(400), held, SETTINGS, windows=(200, 200)) == (False, ("throttled",))

@@ -1,0 +1,144 @@
+"""Measure what is already built: a bundle's artifacts, or one .onnx or .tflite file, on a device. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import BundleError, DeviceError, SchemaError
+from edgekit.pipeline.choose import LOCAL_RUNTIMES, stand_in_for
+from edgekit.pipeline.request import find_device
+from edgekit.profiling.bare import describe_file
+from edgekit.profiling.jobs import profile
+from edgekit.release.bundle import read_manifest
+from edgekit.schema.device import Device
+from edgekit.schema.load import load_target
+from edgekit.schema.manifest import ArtifactRow, Skipped
+from edgekit.schema.profile import MeasureSettings, Profile
+from edgekit.store.place import profile_database
+from edgekit.store.profiles import ProfileStore
+
+ProfileFunction = Callable[..., Profile]
+Told = Callable[[str, Mapping[str, Any]], None]
+_MODELS = (".onnx", ".tflite")
+
+
+@dataclass(frozen=True)
+class ProfileRequest:
+    """What to measure, where and how.
+
+    Attributes:
+        path: a bundle's folder, or a file.
+        device: name in devices.yaml.
+        runtime: None: what the device's target runs that format with.
+        threads: None: as many as the device's target is measured with.
+        batch: None: what the artifact was exported with; a file that leaves its batch open: 1.
+        settings: the rest; its own threads and batch do not count.
+        shapes: of inputs that a bare file leaves open.
+        database: that gets the profiles; None: the default one.
+    """
+
+    path: Path
+    device: str
+    runtime: str | None = None
+    threads: int | None = None
+    batch: int | None = None
+    settings: MeasureSettings = field(default_factory=MeasureSettings)
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    database: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class ProfileReport:
+    """What came of it; `failed` where something that was asked could not be measured."""
+
+    profiles: tuple[Profile, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    failed: bool = False
+
+
+def profile_artifacts(
+    request: ProfileRequest, told: Told = lambda title, fields: None, *, profile: ProfileFunction = profile
+) -> ProfileReport:
+    """Measure every artifact that the request names, one after the other, and keep the profiles in the database.
+
+    An artifact that fails leaves its reason and does not stop the others; where there is only one, its error is raised.
+
+    Args:
+        told: gets the title of what is being done, and what the agent tells of it, field by field.
+
+    Raises:
+        EdgekitError: the request names nothing that can be measured.
+        DeviceError: the one artifact could not be measured.
+    """
+    device = find_device(request.device)
+    artifacts, instead_of = _find(request, device)
+    done: list[Profile] = []
+    skipped: list[Skipped] = []
+    failed = False
+    with ProfileStore(request.database or profile_database()) as store:
+        for path, row in artifacts:
+            if row.format == "tensorrt" and request.runtime is None:
+                reason = "its engine is built on the board by `edgekit build --device`; or name a --runtime"
+                skipped.append(Skipped(what="latency", where=f"{row.path} on {device.name}", reason=reason))
+                failed = failed or instead_of is None
+                continue
+            title = f"measuring {row.path} on {device.name}"
+            settings = request.settings.model_copy(
+                update={"threads": request.threads or _threads(device), "batch": request.batch or _batch(row)}
+            )
+            told(title, {})
+            try:
+                found = profile(
+                    device,
+                    path,
+                    row,
+                    request.runtime or runtime_of(device, row),
+                    settings,
+                    stand_in_for=instead_of,
+                    on_progress=lambda fields, title=title: told(title, fields),
+                )
+            except DeviceError as err:
+                if len(artifacts) == 1:
+                    raise
+                skipped.append(
+                    Skipped(what="latency", where=f"{row.path} on {device.name}", reason=f"{err.what}; {err.fix}")
+                )
+                failed = True
+                continue
+            store.add(found)
+            done.append(found)
+    return ProfileReport(tuple(done), tuple(skipped), failed)
+
+
+def runtime_of(device: Device, row: ArtifactRow) -> str:
+    """What the device's own target runs that format with, whatever target the artifact is for."""
+    for offered in load_target(device.target, allow_override=True).target.formats:
+        if offered.format == row.format:
+            return offered.runtime
+    return LOCAL_RUNTIMES[row.format]
+
+
+def _find(request: ProfileRequest, device: Device) -> tuple[list[tuple[Path, ArtifactRow]], str | None]:
+    """Artifacts with their files, and the target that the device only stands in for."""
+    if not request.path.is_dir():
+        row = describe_file(request.path, batch=request.batch, shapes=request.shapes)
+        return [(request.path, row)], device.stand_in_for
+    if request.shapes:
+        raise SchemaError("a bundle says its own shapes", str(request.path), "leave --input-shape out")
+    manifest = read_manifest(request.path)
+    artifacts = [(request.path / row.path, row) for row in manifest.artifacts if Path(row.path).suffix in _MODELS]
+    if not artifacts:
+        raise BundleError("it holds no .onnx and no .tflite file", str(request.path), "name another bundle")
+    target = load_target(manifest.target.name, allow_override=True).target
+    return artifacts, stand_in_for(device, target)
+
+
+def _threads(device: Device) -> int:
+    return load_target(device.target, allow_override=True).target.threads
+
+
+def _batch(row: ArtifactRow) -> int:
+    return row.inputs[0].shape[0] if row.inputs and row.inputs[0].shape else 1
