@@ -1,0 +1,233 @@
+"""TensorRT engines: built on the board that runs them, kept with their passport, built again where it does not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from edgekit.agent.engine_passport import explained
+from edgekit.schema.manifest import ArtifactRow
+
+TIMING_CACHE_FOLDER = "~/.cache/edgekit/tensorrt"  # on the board
+_BUILD_TIMEOUT_S = 7200.0
+_ASK_TIMEOUT_S = 120.0
+_IN_PASSPORT = (  # options that make another engine
+    "precision",
+    "strongly_typed",
+    "profiles",
+    "workspace_bytes",
+    "optimisation_level",
+    "dla_core",
+    "gpu_fallback",
+)
+_RESULTS = {
+    "engine": "model.engine",
+    "timing_cache": "timing.cache",
+    "layers": "layers.json",
+    "passport": "passport.json",
+}
+
+
+class Session(Protocol):
+    """What is needed of `edgekit.devices.session.AgentSession`."""
+
+    def run(
+        self,
+        job: Mapping[str, Any],
+        files: Mapping[str, Path],
+        results: Mapping[str, Path],
+        *,
+        timeout_s: float,
+        on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Carry out a job on the board."""
+        ...
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine is built; see `edgekit.agent.engine.build_engine`.
+
+    Attributes:
+        precision: 'int8' wants Q/DQ in the ONNX file, the others want none.
+        strongly_typed: types of the network alone decide; TensorRT 11 knows nothing else.
+        profiles: one per optimisation profile: input -> {min, opt, max} shapes; only inputs of dynamic shape.
+        workspace_bytes: most scratch memory of a layer; none: all that the GPU has.
+        optimisation_level: 0 to 5, how long the builder searches; none: TensorRT's default.
+        dla_core: the deep learning accelerator to build for; none: the GPU.
+        gpu_fallback: layers that the DLA cannot take run on the GPU.
+        device: number of the GPU.
+        layer_runs: runs that the layers' times are the mean of; 0: they are not timed.
+    """
+
+    precision: Literal["fp32", "fp16", "int8"] = "fp16"
+    strongly_typed: bool = False
+    profiles: tuple[Mapping[str, Mapping[str, tuple[int, ...]]], ...] = ()
+    workspace_bytes: int | None = None
+    optimisation_level: int | None = None
+    dla_core: int | None = None
+    gpu_fallback: bool = False
+    device: int = 0
+    layer_runs: int = 20
+
+
+@dataclass(frozen=True)
+class EngineBuilt:
+    """An engine and what is known of it.
+
+    Attributes:
+        path: the engine; `timing.cache`, `layers.json` and `passport.json` lie beside it.
+        passport: what it was made from, how and where.
+        layers: [{name, operator, mean_ms, runs, precision}] in order of execution.
+        layers_unavailable: why `layers` is empty; '' where it is not.
+        seconds: that building took on the board; 0: it was there already.
+        built_because: why it was built: 'no engine yet', or what did not fit; '': it was there and fits.
+        timing_cache_reused: whether the board knew timings from an earlier build.
+        progress: whether TensorRT reported phases or only time could be told.
+        not_on_dla: layers that the DLA cannot take.
+    """
+
+    path: Path
+    passport: Mapping[str, Any]
+    layers: tuple[Mapping[str, Any], ...]
+    layers_unavailable: str
+    seconds: float
+    built_because: str
+    timing_cache_reused: bool = False
+    progress: str = ""
+    not_on_dla: tuple[str, ...] = field(default=())
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the engine's file."""
+        return str(self.passport["engine_sha256"])
+
+    @property
+    def runtime_options(self) -> dict[str, Any]:
+        """The options that a case with the runtime `tensorrt` needs to load this engine."""
+        options: dict[str, Any] = {"passport": dict(self.passport)}
+        if self.passport.get("dla_core") is not None:
+            options["dla_core"] = self.passport["dla_core"]
+        return options
+
+
+def build_engine(
+    session: Session,
+    onnx: Path,
+    row: ArtifactRow,
+    options: EngineOptions,
+    folder: Path,
+    *,
+    timing_cache_folder: str | None = TIMING_CACHE_FOLDER,
+    lease: Mapping[str, Any] | None = None,
+    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+    timeout_s: float = _BUILD_TIMEOUT_S,
+    because: str = "no engine yet",
+) -> EngineBuilt:
+    """Build an engine on the session's board and bring it back with its passport, timing cache and layers.
+
+    Args:
+        session: of the board.
+        onnx: the file; its digest must be the one in `row`.
+        row: what the manifest says of it.
+        options: how.
+        folder: where to put the four files here.
+        timing_cache_folder: where the board keeps timings for the next build; none: nowhere.
+        lease: of `edgekit.devices.session.lease_request`; TensorRT chooses kernels by timing them, so a build wants
+            the board to itself.
+        on_progress: gets {stage, done, total, left_s, elapsed_s} as the board tells it.
+        timeout_s: of the build.
+        because: goes into the result.
+
+    Raises:
+        DeviceError: the board or TensorRT refused, and why.
+    """
+    job: dict[str, Any] = {
+        "kind": "build_engine",
+        "runtime": "tensorrt",  # which of the board's Pythons
+        "artifact": {"path": onnx.name, "sha256": row.sha256},
+        "results": _RESULTS,
+        "timing_cache_folder": timing_cache_folder,
+        **_wishes(options),
+    }
+    if lease is not None:
+        job["lease"] = dict(lease)
+    folder.mkdir(parents=True, exist_ok=True)
+    brought = {name: folder / name for name in _RESULTS.values()}
+    answer = session.run(job, {onnx.name: onnx}, brought, timeout_s=timeout_s, on_progress=on_progress)
+    return EngineBuilt(
+        path=folder / _RESULTS["engine"],
+        passport=answer["passport"],
+        layers=tuple(answer["layers"]),
+        layers_unavailable=answer["layers_unavailable"] or "",
+        seconds=float(answer["seconds"]),
+        built_because=because,
+        timing_cache_reused=bool(answer["timing_cache"]["reused"]),
+        progress=str(answer["progress"]),
+        not_on_dla=tuple(answer["not_on_dla"]),
+    )
+
+
+def engine_for(
+    session: Session,
+    onnx: Path,
+    row: ArtifactRow,
+    options: EngineOptions,
+    folder: Path,
+    **building: Any,
+) -> EngineBuilt:
+    """The engine in `folder`, if it is of this file, made by these options, whole, and at home on this board; else a
+    new one, and `built_because` names everything that did not fit.
+
+    Args:
+        session: of the board.
+        onnx: as in `build_engine`, and so are `row`, `options` and `building`.
+        row: as there.
+        options: as there.
+        folder: where an earlier engine may be, and where a new one is put.
+        **building: further arguments of `build_engine`.
+
+    Raises:
+        DeviceError: the board or TensorRT refused.
+    """
+    passport, reason = _kept(folder, row, options)
+    if not reason:
+        job = {"kind": "compare_passport", "runtime": "tensorrt", "passport": passport, "device": options.device}
+        differences = session.run(job, {}, {}, timeout_s=_ASK_TIMEOUT_S)["differences"]
+        if not differences:
+            layers = json.loads((folder / _RESULTS["layers"]).read_text(encoding="utf-8"))
+            unavailable = "" if layers else "not timed when the engine was built"
+            return EngineBuilt(folder / _RESULTS["engine"], passport, tuple(layers), unavailable, 0.0, "")
+        reason = explained(differences)
+    return build_engine(session, onnx, row, options, folder, because=reason, **building)
+
+
+def _wishes(options: EngineOptions) -> dict[str, Any]:
+    """The options as the job and the passport have them: lists, not tuples."""
+    found: dict[str, Any] = json.loads(json.dumps(asdict(options)))
+    return found
+
+
+def _kept(folder: Path, row: ArtifactRow, options: EngineOptions) -> tuple[dict[str, Any], str]:
+    """The passport in `folder`, and why its engine is none for this file; '': it is one."""
+    try:
+        passport: dict[str, Any] = json.loads((folder / _RESULTS["passport"]).read_text(encoding="utf-8"))
+        engine = hashlib.sha256((folder / _RESULTS["engine"]).read_bytes()).hexdigest()
+        json.loads((folder / _RESULTS["layers"]).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, "no engine yet"
+    except (OSError, ValueError) as err:
+        return {}, f"the engine kept here cannot be read: {err}"
+    if engine != passport.get("engine_sha256"):
+        return passport, "the engine kept here is not the one of its passport"
+    if passport.get("onnx_sha256") != row.sha256:
+        return passport, "the engine kept here was built from another ONNX file"
+    wishes = _wishes(options)
+    if str(passport.get("tensorrt", "")).startswith("11."):
+        wishes["strongly_typed"] = True  # whatever was asked
+    changed = [name for name in _IN_PASSPORT if passport.get(name) != wishes[name]]
+    return passport, "; ".join(f"{name} was {passport.get(name)}, is {wishes[name]}" for name in changed)
