@@ -11,6 +11,8 @@ import click
 from edgekit.cli.output import console, counted, json_option, print_json
 from edgekit.store.place import profile_database
 
+_UNFOLDED = 1000  # characters
+
 
 @click.group(invoke_without_command=True)
 @click.option("--device", metavar="NAME", help="Only what was measured on it.")
@@ -67,7 +69,10 @@ def history(
     if not lines:
         click.echo(f"no such profile in {database.where}")
         return
-    console().print(history_table(lines))
+    out = console()
+    if not out.is_terminal:
+        out.width = _UNFOLDED  # one line a profile, whatever reads it
+    out.print(history_table(lines))
     click.echo(f"{counted(len(lines), 'profile')} in {database.where}" + ("; more with --limit" if more else ""))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -12,59 +14,25 @@ from rich.text import Text
 
 from edgekit.report import values
 from edgekit.report.tables import add_row, plain_table
-from edgekit.schema.profile import Profile
-from edgekit.store.bisect import Bisection, Point
-from edgekit.store.builds import Release
-from edgekit.store.compared import Compared, LatencyPair, SizePair
-from edgekit.store.history import ProfileLine
 
-_DIGITS = 10  # of a digest or a commit
+if TYPE_CHECKING:  # a list of profiles should not wait for numpy
+    from edgekit.schema.profile import Profile
+    from edgekit.store.bisect import Bisection, Point
+    from edgekit.store.builds import Release
+    from edgekit.store.compared import Compared, LatencyPair, SizePair
+    from edgekit.store.history import ProfileLine
+
+_DIGITS = 8  # of a digest or a commit
 _STATES = {"good": "green", "bad": "bold red", "unclear": "yellow", "not measured": "dim"}
 _VERDICTS = {"faster": "green", "slower": "bold red", "no significant change": "default"}
 
 
 def history_table(lines: Sequence[ProfileLine]) -> Table:
-    """One line a profile, in the order given."""
-    table = plain_table(
-        ("no.", "r"),
-        ("measured (UTC)", "l"),
-        ("recipe", "l"),
-        ("target", "l"),
-        ("artifact", "l"),
-        ("precision", "l"),
-        ("device", "l"),
-        ("runtime", "l"),
-        ("threads", "r"),
-        ("p50 ms", "r"),
-        ("95 % interval", "l"),
-        ("p99 ms", "r"),
-        ("MB", "r"),
-        ("mJ", "r"),
-        ("build", "l"),
-        ("commit", "l"),
-        ("", "l"),
-    )
+    """One line a profile, in the order given; a column that no line has anything in is left out."""
+    columns = [column for column in _COLUMNS if column.always or any(map(column.known, lines))]
+    table = plain_table(*((column.heading, column.side) for column in columns))
     for line in lines:
-        add_row(
-            table,
-            str(line.id),
-            _minute(line.measured_s),
-            line.recipe or values.UNKNOWN,
-            line.target or values.UNKNOWN,
-            line.artifact,
-            line.precision or values.UNKNOWN,
-            line.device,
-            f"{line.runtime} {line.runtime_version}",
-            f"{line.threads}" if line.batch == 1 else f"{line.threads}, batch {line.batch}",
-            values.milliseconds(line.p50_ms),
-            _interval(line.p50_low_ms, line.p50_high_ms),
-            values.milliseconds(line.p99_ms),
-            values.megabytes(line.peak_rss_bytes),
-            values.milliseconds(line.energy_mj),
-            (line.build or values.UNKNOWN)[:_DIGITS],
-            _commit(line.git_commit),
-            _state(line),
-        )
+        add_row(table, *(column.cell(line) for column in columns))
     return table
 
 
@@ -219,10 +187,6 @@ def _spread(point: Point) -> str:
     return f"{percent(point.low)} to {percent(point.high)}"
 
 
-def _interval(low: float, high: float) -> str:
-    return f"{values.milliseconds(low)} to {values.milliseconds(high)}"
-
-
 def _both(first: str, second: str) -> str:
     return first if first == second else f"{first or values.UNKNOWN}, {second or values.UNKNOWN}"
 
@@ -236,3 +200,45 @@ def _commit(commit: str | None) -> str:
 
 def _minute(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the history; `known` says whether a line has something in it that is worth one."""
+
+    heading: str
+    side: str
+    cell: Callable[[ProfileLine], str | Text]
+    known: Callable[[ProfileLine], object] = bool
+    always: bool = True
+
+
+def _optional(
+    heading: str, side: str, cell: Callable[[ProfileLine], str], known: Callable[[ProfileLine], object]
+) -> _Column:
+    return _Column(heading, side, cell, known, always=False)
+
+
+_COLUMNS = (
+    _Column("no.", "r", lambda line: str(line.id)),
+    _Column("measured (UTC)", "l", lambda line: _minute(line.measured_s)),
+    _optional("recipe", "l", lambda line: line.recipe or values.UNKNOWN, lambda line: line.recipe),
+    _optional("target", "l", lambda line: line.target or values.UNKNOWN, lambda line: line.target),
+    _Column("artifact", "l", lambda line: line.artifact),
+    _optional("precision", "l", lambda line: line.precision or values.UNKNOWN, lambda line: line.precision),
+    _Column("device", "l", lambda line: line.device),
+    _Column("runtime", "l", lambda line: f"{line.runtime} {line.runtime_version}"),
+    _optional("threads", "r", lambda line: str(line.threads), lambda line: line.threads != 1),
+    _optional("batch", "r", lambda line: str(line.batch), lambda line: line.batch != 1),
+    _Column(
+        "p50 ms [95 % interval]",
+        "l",
+        lambda line: f"{line.p50_ms:.4g} [{line.p50_low_ms:.4g}, {line.p50_high_ms:.4g}]",
+    ),
+    _Column("p99 ms", "r", lambda line: values.milliseconds(line.p99_ms)),
+    _Column("peak MB", "r", lambda line: values.megabytes(line.peak_rss_bytes)),
+    _optional("mJ", "r", lambda line: values.milliseconds(line.energy_mj), lambda line: line.energy_mj is not None),
+    _optional("build", "l", lambda line: (line.build or values.UNKNOWN)[:_DIGITS], lambda line: line.build),
+    _optional("commit", "l", lambda line: _commit(line.git_commit), lambda line: line.git_commit),
+    _Column("", "l", lambda line: _state(line)),
+)
