@@ -139,6 +139,9 @@ def test_commands_that_only_look_import_no_torch():
         ["build", "--help"],
         ["debug", "parity", "--help"],
         ["plan", "--help"],
+        ["history"],
+        ["compare", "--help"],
+        ["bisect", "--help"],
     ]
     program = f"""
 import sys

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from edgekit.cli.output import console, counted, json_option, print_json
 from edgekit.store.place import profile_database
 
+if TYPE_CHECKING:
+    from edgekit.store.database import Database
+
+T = TypeVar("T")
 _UNFOLDED = 1000  # characters
 
 
@@ -44,7 +49,6 @@ def history(
     """
     if context.invoked_subcommand is not None:
         return
-    from edgekit.store.database import Database
     from edgekit.store.history import Wanted, parse_since, read_history
 
     wanted = Wanted(
@@ -57,23 +61,22 @@ def history(
         valid_only=valid_only,
         limit=limit + 1,  # one more, to know whether there are more
     )
-    database = Database(profile_database())
-    lines = read_history(database, wanted)
-    database.close()
+    where, found = _ask(lambda database: read_history(database, wanted))
+    lines = found or ()
     more, lines = len(lines) > limit, lines[:limit]
     if as_json:
-        print_json({"database": database.where, "more": more, "profiles": [asdict(line) for line in lines]})
+        print_json({"database": where, "more": more, "profiles": [asdict(line) for line in lines]})
         return
     from edgekit.report.history import history_table
 
     if not lines:
-        click.echo(f"no such profile in {database.where}")
+        click.echo(f"no such profile in {where}")
         return
     out = console()
     if not out.is_terminal:
         out.width = _UNFOLDED  # one line a profile, whatever reads it
     out.print(history_table(lines))
-    click.echo(f"{counted(len(lines), 'profile')} in {database.where}" + ("; more with --limit" if more else ""))
+    click.echo(f"{counted(len(lines), 'profile')} in {where}" + ("; more with --limit" if more else ""))
 
 
 @history.command("mark-release")
@@ -92,7 +95,7 @@ def mark_release(bundle: Path, name: str | None, as_json: bool) -> None:
         release, added = mark_bundle(store, bundle, name)
         where = store.database.where
     if as_json:
-        print_json({"database": where, "release": _document(release), "profiles_added": added})
+        print_json({"database": where, "release": asdict(release), "profiles_added": added})
         return
     click.echo(f"release {release.name}: build {release.build[:12]} of {release.recipe} for {release.target}")
     click.echo(f"{counted(added, 'profile')} taken from the bundle into {where}")
@@ -105,21 +108,28 @@ def mark_release(bundle: Path, name: str | None, as_json: bool) -> None:
 def releases(recipe: str | None, target: str | None, as_json: bool) -> None:
     """List the releases, newest first."""
     from edgekit.store.builds import read_releases
-    from edgekit.store.database import Database
 
-    database = Database(profile_database())
-    found = read_releases(database, recipe=recipe, target=target)
-    database.close()
+    where, found = _ask(lambda database: read_releases(database, recipe=recipe, target=target))
     if as_json:
-        print_json({"database": database.where, "releases": [_document(row) for row in found]})
+        print_json({"database": where, "releases": [asdict(row) for row in found or ()]})
         return
     from edgekit.report.history import release_table
 
     if not found:
-        click.echo(f"no release is marked in {database.where}")
+        click.echo(f"no release is marked in {where}")
         return
     console().print(release_table(found))
 
 
-def _document(release: Any) -> dict[str, Any]:
-    return asdict(release)
+def _ask(question: Callable[[Database], T]) -> tuple[str, T | None]:
+    """Where the database is, and its answer; None where there is no file: a look should not make one."""
+    from edgekit.store.database import Database
+
+    place = str(profile_database())
+    if "://" not in place and not Path(place).exists():
+        return place, None
+    database = Database(place)
+    try:
+        return database.where, question(database)
+    finally:
+        database.close()

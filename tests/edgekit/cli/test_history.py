@@ -67,9 +67,10 @@ def test_filters(edgekit_json, store: ProfileStore):
     assert edgekit_json("history", "--limit", "4")[1]["more"] is False
 
 
-def test_nothing_measured_yet_is_told(edgekit):
+def test_nothing_measured_yet_is_told_and_nothing_is_made(edgekit, tmp_path: Path):
     result = edgekit("history")
     assert result.exit_code == 0
+    assert list(tmp_path.iterdir()) == []
     assert result.output == "no such profile in .edgekit/profiles.sqlite\n"
 
 
