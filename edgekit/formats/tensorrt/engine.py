@@ -22,6 +22,12 @@ def write_engine_plan(folder: Path, row: ArtifactRow) -> Path:
         "onnx": {"path": row.path, "sha256": row.sha256},
         "precision": row.precision,
         "command": trtexec_command(row),
+        "command_tensorrt_11": trtexec_command(row, newest=True),
+        "job": {  # for the agent's job build_engine; edgekit adds the file's name and where results go
+            "precision": "int8" if row.precision == "int8" else "fp16",
+            "strongly_typed": False,
+            "profiles": [],
+        },
         "inputs": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for t in row.inputs],
         "outputs": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for t in row.outputs],
     }
@@ -29,13 +35,20 @@ def write_engine_plan(folder: Path, row: ArtifactRow) -> Path:
     return write_artifact(folder / "engine.json", content.encode()).path
 
 
-def trtexec_command(row: ArtifactRow) -> list[str]:
+def trtexec_command(row: ArtifactRow, *, newest: bool = False) -> list[str]:
     """The command that builds the engine on the board, run in the bundle's folder.
 
     `--int8 --fp16` lets TensorRT use those kernels where Q/DQ ask for them; without Q/DQ it would need a calibrator,
-    so a float model gets `--fp16` alone. The flags exist in TensorRT 8.x to 10.x.
+    so a float model gets `--fp16` alone. The flags exist in TensorRT 8.x to 10.x; 11 has none, because the types of the
+    network decide there: a float32 file gives a float32 engine, with int8 where Q/DQ ask for it.
+
+    Args:
+        row: of the ONNX file.
+        newest: for TensorRT 11.
     """
     precision = ["--int8", "--fp16"] if row.precision == "int8" else ["--fp16"]
+    if newest:
+        precision = []
     return [
         "trtexec",
         f"--onnx={row.path}",

@@ -130,12 +130,16 @@ def test_engine_is_deferred_with_the_command_that_builds_it(artifact: Artifact) 
     assert plan["command"][0] == "trtexec"
     assert "--onnx=model.tensorrt.onnx" in plan["command"]
     assert "--int8" in plan["command"]
+    assert plan["job"]["precision"] == "int8"
+    newest = plan["command_tensorrt_11"]  # 11 has no such flags
+    assert newest == [word for word in plan["command"] if word not in ("--int8", "--fp16")]
 
 
 def test_a_float_engine_is_not_asked_for_int8(tmp_path: Path) -> None:
     result = export_tensorrt(nets.model(nets.TINY_CONV), "tensorrt", tmp_path, "model", Export())
     plan = json.loads((tmp_path / "engine.json").read_text())
     assert "--int8" not in plan["command"]
+    assert plan["job"]["precision"] == "fp16"
     assert result.row.conformance == ()
 
 
