@@ -1,4 +1,4 @@
-"""Samples through an artifact on a device: here in one job, on a board in pieces, where room is short and links break."""
+"""Samples through an artifact on a device: at once here, in pieces on a board, where room is short and links break."""
 
 from __future__ import annotations
 
