@@ -28,12 +28,33 @@ def describe(job: Job, folder: Path) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "machine": platform.machine(),
+        "emulated": emulated(platform.machine(), _cpuinfo()),
         "cpu_count": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "libraries": library_versions(),
         "conditions": conditions(now, now, root),
         "lease": describe_lease(),
     }
+
+
+def emulated(machine: str, cpuinfo: str) -> str:
+    """What says that this program runs in an emulator; empty where nothing does.
+
+    User-mode emulation shows the host's processor in /proc/cpuinfo, whose fields are another architecture's.
+    """
+    host = {"aarch64": "x86", "armv7l": "x86", "x86_64": "Arm"}.get(machine)
+    fields = {line.partition(":")[0].strip() for line in cpuinfo.splitlines()}
+    if (host == "x86" and "vendor_id" in fields) or (host == "Arm" and "CPU implementer" in fields):
+        return f"{machine} on {host}, by /proc/cpuinfo"
+    return ""
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 JOBS: Mapping[str, Callable[[Job, Path], dict[str, Any]]] = {

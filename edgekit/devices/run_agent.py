@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekit.devices.session import AgentSession, Progress
+from edgekit.devices.detached import Progress
+from edgekit.devices.session import AgentSession
 from edgekit.devices.transport import Transport
 from edgekit.schema.device import Device
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekit.errors import SchemaError
 from edgekit.schema.calibration import CalibrationSet
-from edgekit.schema.device import Devices
+from edgekit.schema.device import Device, Devices
 from edgekit.schema.find import FOLDERS, Found, Kind, find, find_devices, names, searched, shipped_folder, suggest
 from edgekit.schema.gates import Bound, Gates
 from edgekit.schema.manifest import Override
@@ -164,6 +164,8 @@ def load_calibration(
 def load_devices(path: Path | None = None, cwd: Path | None = None) -> LoadedDevices:
     """The devices of `path`, else of ./devices.yaml, else of the shipped file.
 
+    A relative `ssh_config` is in the folder of that file.
+
     Raises:
         SchemaError: the file does not pass its schema, or two devices share a name.
     """
@@ -178,8 +180,16 @@ def load_devices(path: Path | None = None, cwd: Path | None = None) -> LoadedDev
                 f"two devices are called {device.name!r}", f"{found.path.name}: devices.{i}", "rename one"
             )
         seen.add(device.name)
+    folder = found.path.parent
+    devices = Devices(devices=tuple(_located(device, folder) for device in devices.devices))
     override = _record(found.path, found.shipped, base) if found.shipped is not None else None
     return LoadedDevices(devices, found.path, override)
+
+
+def _located(device: Device, folder: Path) -> Device:
+    if device.ssh_config is None:
+        return device
+    return device.model_copy(update={"ssh_config": folder / device.ssh_config.expanduser()})
 
 
 def loosened_gates(shipped: Gates, own: Gates) -> list[tuple[str, str]]:
