@@ -15,4 +15,4 @@ def tell(**fields: Any) -> None:
     try:
         print(json.dumps(fields), flush=True)
     except (BrokenPipeError, ValueError):  # ValueError: standard output was closed
-        sys.stdout = None  # type: ignore[assignment]  # or the interpreter would fail on it at its end
+        sys.stdout = None  # or the interpreter would fail on it at its end

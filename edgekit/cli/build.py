@@ -37,6 +37,12 @@ from edgekit.pipeline.request import BuildRequest, choose_recipe
 @click.option(
     "--no-measure", is_flag=True, help="Measure nothing, and leave out of the bundle what differs between builds."
 )
+@click.option(
+    "--device-samples",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Test the first N samples on the board instead of all; gates on accuracy there are then not evaluated.",
+)
 @click.option("--require-measured", is_flag=True, help="Exit with 4 when a required gate was not evaluated.")
 @click.option("--allow-override", is_flag=True, help="Let the recipe, or a file of yours, loosen a shipped gate.")
 @json_option
@@ -48,6 +54,7 @@ def build(
     settings: tuple[str, ...],
     no_cache: bool,
     no_measure: bool,
+    device_samples: int | None,
     require_measured: bool,
     allow_override: bool,
     as_json: bool,
@@ -72,6 +79,7 @@ def build(
         settings=settings,
         cache=not no_cache,
         measure=not no_measure,
+        device_samples=device_samples,
         require_measured=require_measured,
         allow_override=allow_override,
     )

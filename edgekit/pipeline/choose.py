@@ -137,14 +137,20 @@ def _why_float(row: TargetFormat, target: Target, precision: ArtifactPrecision) 
     return "" if computed in runs else f"{row.runtime} on {target.name} runs {', '.join(runs)}: exported in fp32"
 
 
-def stand_in_for(device: Device, target: Target) -> str | None:
-    """The target that a device only stands in for: it is of another one, says so itself, or cannot be of this one."""
+def stand_in_for(device: Device, target: Target, machine: str | None = None, emulated: str = "") -> str | None:
+    """The target that a device only stands in for: it is of another one, says so itself, or cannot be of this one.
+
+    Args:
+        machine: architecture, as the device tells it; None: it was not asked, and this machine's counts if it is local.
+        emulated: what on the device says that it is an emulator; empty: nothing.
+    """
     other = device.stand_in_for is not None or device.target not in (target.name, *target.aliases)
-    foreign = device.transport == "local" and not _is_architecture(platform.machine(), target.architecture)
-    return target.name if other or foreign else None
+    machine = platform.machine() if machine is None and device.transport == "local" else machine
+    foreign = machine is not None and not _is_architecture(machine, target.architecture)
+    return target.name if other or foreign or emulated else None
 
 
 def _is_architecture(machine: str, architecture: str) -> bool:
-    """Whether this machine can be of a target, whatever devices.yaml says. Systems spell the names differently."""
+    """Whether a machine can be of a target, whatever devices.yaml says. Systems spell the names differently."""
     spelled = {"amd64": "x86_64", "arm64": "aarch64"}
     return spelled.get(machine.lower(), machine.lower()) == architecture

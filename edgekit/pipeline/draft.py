@@ -10,6 +10,7 @@ from types import MappingProxyType
 import edgekit
 from edgekit.nets.model import Model
 from edgekit.pipeline.artifacts import Evaluated, Exported, NetworkMetric, evaluate_artifact, float_metric
+from edgekit.pipeline.board import OnBoard
 from edgekit.pipeline.findings import find_faults
 from edgekit.pipeline.keys import path_digest
 from edgekit.pipeline.measure import Measured
@@ -47,6 +48,7 @@ def draft_bundle(
     stages: Stages,
     exported: tuple[Exported, ...],
     measured: Measured,
+    on_board: OnBoard,
     log: Path,
     *,
     device: Device | None,
@@ -69,7 +71,7 @@ def draft_bundle(
     compressed = float_metric(stages.model[-1], workshop, "the compressed network in float")
     shipped = tuple(item for item in exported if item.planned.variant.ships)
     evaluated = {item.row.path: evaluate_artifact(item, workshop) for item in shipped}
-    gates = _judge(plan, reference, shipped, evaluated, measured, device, measuring, regressions)
+    gates = _judge(plan, reference, shipped, evaluated, measured, on_board, device, measuring, regressions)
     last = stages.model[-1].model
     libraries = {name: version for name in _LIBRARIES if (version := library_version(name))}
     preprocess = exported[0].row.inputs[0].preprocess
@@ -99,11 +101,12 @@ def draft_bundle(
         measured=measuring,
         overrides=plan.overrides,
         full_profiles=measured.profiles,
+        board_metrics=on_board.rows,
         speed=measured.speed,
         gates=gates,
         steps=stages.rows,
         kept_high=tuple(_kept_high(last)),
-        skipped=(*stages.skipped, *_not_as_asked(shipped, last), *measured.skipped),
+        skipped=(*stages.skipped, *_not_as_asked(shipped, last), *measured.skipped, *on_board.skipped),
         findings=find_faults(stages, workshop),
         log=log,
     )
@@ -132,6 +135,7 @@ def _judge(
     shipped: tuple[Exported, ...],
     evaluated: Mapping[str, Evaluated],
     measured: Measured,
+    on_board: OnBoard,
     device: Device | None,
     measuring: bool,
     regressions: Mapping[str, Comparison | str],
@@ -154,6 +158,8 @@ def _judge(
         float_metric=reference.value,
         artifacts=artifacts,
         profiles=tuple(map(profile_row, measured.profiles)),
+        board_metrics=on_board.rows,
+        samples=reference.samples,
         device=device.name if device is not None and measuring else None,
         device_reason="no device" if device is None else "--no-measure",
         regressions=regressions,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from edgekit.devices.session import AgentSession
 from edgekit.errors import DeviceError
 from edgekit.pipeline.artifacts import Exported
-from edgekit.pipeline.choose import stand_in_for
+from edgekit.pipeline.board import shown
 from edgekit.pipeline.progress import Reporter
 from edgekit.profiling.compare import compare
 from edgekit.profiling.jobs import profile, profile_interleaved
-from edgekit.schema.device import Device
 from edgekit.schema.manifest import Skipped, SpeedRow
 from edgekit.schema.profile import MeasureSettings, Profile
 from edgekit.schema.target import Target
@@ -41,7 +42,8 @@ class Measured:
 
 
 def measure_on(
-    device: Device,
+    session: AgentSession,
+    instead_of: str | None,
     target: Target,
     exported: Sequence[Exported],
     macs_ratio: float,
@@ -56,11 +58,13 @@ def measure_on(
     An artifact that cannot be measured there leaves a reason and does not stop the others.
 
     Args:
+        session: on the device.
+        instead_of: target that the device only stands in for; None: it is of the target.
         exported: shipped artifacts and float versions of them.
         macs_ratio: MACs left / MACs of the float reference.
         batch: that the artifacts were exported with.
     """
-    instead_of = stand_in_for(device, target)
+    device = session.device
     settings = MeasureSettings(threads=target.threads, batch=batch)
     profiles: list[Profile] = []
     references: list[Profile] = []
@@ -74,16 +78,17 @@ def measure_on(
             skipped.append(Skipped(what="latency", where=f"{one.row.path} on {device.name}", reason=reason))
             failed = failed or instead_of is None
             continue
-        runtime = variant.local_runtime if instead_of else variant.runtime
+        runtime = variant.local_runtime if instead_of and device.transport == "local" else variant.runtime
         beside = _float_versions(one, exported)
         try:
-            with reporter.task(f"measuring {one.row.path} on {device.name}"):
+            with reporter.task(f"measuring {one.row.path} on {device.name}") as update:
                 found: Sequence[Profile]
+                how: dict[str, Any] = {"stand_in_for": instead_of, "session": session, "on_progress": shown(update)}
                 if beside:
                     everything = [(item.path, item.row, runtime) for item in (*beside.values(), one)]
-                    found = profile_interleaved(device, everything, settings, stand_in_for=instead_of)
+                    found = profile_interleaved(device, everything, settings, **how)
                 else:
-                    found = [profile(device, one.path, one.row, runtime, settings, stand_in_for=instead_of)]
+                    found = [profile(device, one.path, one.row, runtime, settings, **how)]
         except DeviceError as err:
             reason = f"{err.what}; {err.fix}"
             skipped.append(Skipped(what="latency", where=f"{one.row.path} on {device.name}", reason=reason))

@@ -160,12 +160,13 @@ def judge_parity(
         candidate=row.path,
         max_abs_error=max(errors),
         max_code_error=max(code_errors) if code_errors else None,
-        agreement_ratio=_agreement(expected.outputs[first].numpy(), given[first]),
+        agreement_ratio=agreement(expected.outputs[first].numpy(), given[first]),
         tolerance=max(tolerances),
         passed=all(error <= tolerance for error, tolerance in zip(errors, tolerances, strict=True)),
     )
 
 
-def _agreement(reference: NDArray[np.float32], given: NDArray[np.float32]) -> float:
+def agreement(reference: NDArray[np.float32], given: NDArray[np.float32]) -> float:
+    """Share of samples with the same largest output; both (N, ...)."""
     flat = (len(reference), -1)
     return float((reference.reshape(flat).argmax(1) == given.reshape(flat).argmax(1)).mean())

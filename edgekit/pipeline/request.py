@@ -38,6 +38,7 @@ class BuildRequest:
             builds.
         require_measured: a required gate that was not evaluated is an error of its own, exit code 4.
         allow_override: let a recipe or a file of the user's loosen a shipped gate.
+        device_samples: most samples of the test split that a board over a link is sent; None: all of them.
         home: folder of the store.
     """
 
@@ -50,6 +51,7 @@ class BuildRequest:
     measure: bool = True
     require_measured: bool = False
     allow_override: bool = False
+    device_samples: int | None = None
     home: Path = field(default_factory=default_home)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekit.devices.detached import Progress
-from edgekit.devices.run_agent import run_agent
-from edgekit.devices.session import lease_request
+from edgekit.devices.session import AgentSession, lease_request
 from edgekit.errors import SchemaError
 from edgekit.profiling.records import Asked, profiles_of
 from edgekit.schema.device import Device
@@ -30,6 +30,7 @@ def profile(
     settings: MeasureSettings,
     *,
     stand_in_for: str | None = None,
+    session: AgentSession | None = None,
     on_progress: Progress | None = None,
 ) -> Profile:
     """Measure one artifact's latency and memory on a device.
@@ -41,13 +42,14 @@ def profile(
         runtime: name of the runtime.
         settings: how.
         stand_in_for: target that `device` is not of, though the artifact is for it; the device's own word otherwise.
+        session: on `device`; none: one of its own.
         on_progress: gets what the agent tells, field by field.
 
     Raises:
         SchemaError: `settings` asks for another batch than the artifact was exported with.
         DeviceError: the device or the runtime failed, or measuring would take too long.
     """
-    return _measure(device, [(path, row, runtime)], settings, 1, stand_in_for, on_progress)[0]
+    return _measure(device, [(path, row, runtime)], settings, 1, stand_in_for, session, on_progress)[0]
 
 
 def profile_interleaved(
@@ -57,6 +59,7 @@ def profile_interleaved(
     *,
     rounds: int = ROUNDS,
     stand_in_for: str | None = None,
+    session: AgentSession | None = None,
     on_progress: Progress | None = None,
 ) -> tuple[Profile, ...]:
     """Measure several artifacts in alternating rounds: A B, B A, A B, ...
@@ -71,6 +74,7 @@ def profile_interleaved(
         settings: for all of them.
         rounds: at least 2.
         stand_in_for: as in `profile`.
+        session: as in `profile`.
         on_progress: as in `profile`.
 
     Raises:
@@ -81,7 +85,7 @@ def profile_interleaved(
         raise SchemaError(f"{rounds} rounds cannot alternate", "rounds", "ask for two at least")
     if settings.sustained_s:
         raise SchemaError("a sustained run does not alternate", "sustained_s", "measure one artifact after the other")
-    return _measure(device, artifacts, settings, rounds, stand_in_for, on_progress)
+    return _measure(device, artifacts, settings, rounds, stand_in_for, session, on_progress)
 
 
 def _measure(
@@ -90,6 +94,7 @@ def _measure(
     settings: MeasureSettings,
     rounds: int,
     stand_in_for: str | None,
+    session: AgentSession | None,
     on_progress: Progress | None,
 ) -> tuple[Profile, ...]:
     cases = []
@@ -121,6 +126,8 @@ def _measure(
         "seed": _SEED,
         "lease": lease_request(),
     }
-    result = run_agent(device, job, files, {}, timeout_s=_LOAD_TIMEOUT_S + 2 * limit_s, on_progress=on_progress)
+    timeout_s = _LOAD_TIMEOUT_S + 2 * limit_s
+    with nullcontext(session) if session is not None else AgentSession(device) as running:
+        result = running.run(job, files, {}, timeout_s=timeout_s, on_progress=on_progress)
     measured_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return profiles_of(Asked(device, artifacts, settings, stand_in_for, measured_at), result)

@@ -21,6 +21,7 @@ from edgekit.release.sbom import Materials, software_bill
 from edgekit.report.html import render_html
 from edgekit.schema.manifest import (
     ArtifactRow,
+    BoardMetricRow,
     Environment,
     Finding,
     GateRow,
@@ -78,6 +79,7 @@ class BundleDraft:
     measured: bool
     overrides: tuple[Override, ...] = ()
     full_profiles: tuple[Profile, ...] = ()
+    board_metrics: tuple[BoardMetricRow, ...] = ()
     speed: tuple[SpeedRow, ...] = ()
     gates: tuple[GateRow, ...] = ()
     steps: tuple[StepRow, ...] = ()
@@ -241,6 +243,7 @@ def _manifest(draft: BundleDraft, created_at: str | None, files: dict[str, str])
         metrics=draft.metrics,
         parity=draft.parity,
         profiles=tuple(map(profile_row, draft.full_profiles)),
+        board_metrics=draft.board_metrics,
         speed=draft.speed,
         gates=draft.gates,
         steps=steps,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 from edgekit.errors import SchemaError
 from edgekit.profiling.compare import Comparison
 from edgekit.schema.gates import NO_RELEASE, Bound, Gates
-from edgekit.schema.manifest import ArtifactMetric, GateRow, ProfileRow, Verdict
+from edgekit.schema.manifest import ArtifactMetric, BoardMetricRow, GateRow, ProfileRow, Verdict
 
 STAND_IN_RUNTIME = "stand-in runtime"
 FLOAT_OUTPUTS = "its outputs are float"
@@ -59,6 +59,8 @@ class Evidence:
         profiles: of any artifact on any device; only those of `device` are judged.
         regressions: by path of an artifact, how its p50 on `device` compares with that of the last release, or why that
             cannot be said.
+        board_metrics: of any artifact, as a device gave them.
+        samples: in the test split; None: not known.
     """
 
     float_metric: float | None
@@ -67,6 +69,8 @@ class Evidence:
     device: str | None = None
     device_reason: str = "no device"
     regressions: Mapping[str, Comparison | str] = field(default_factory=dict)
+    board_metrics: tuple[BoardMetricRow, ...] = ()
+    samples: int | None = None
 
 
 def merge_gates(target: Gates, recipe: Gates, *, allow_override: bool = False) -> Gates:
@@ -112,6 +116,8 @@ def _rows(gates: Gates, evidence: Evidence) -> Iterator[GateRow]:
             else:
                 value, gap = _OF_ARTIFACT[name](artifact, evidence.float_metric)
                 yield _row(name, artifact.path, bound, value, gap)
+                if name in _OF_BOARD:
+                    yield from _on_board(name, bound, artifact, evidence)
     for artifact in evidence.artifacts:
         yield from _parity(artifact, gates)
 
@@ -152,6 +158,7 @@ _OF_ARTIFACT: Mapping[str, Callable[[ArtifactEvidence, float | None], _Judged]] 
     "size_bytes": lambda artifact, _: (artifact.size_bytes, ""),
     "parity_code_error": _code_error,
 }
+_OF_BOARD = ("metric", "metric_drop")
 _OF_PROFILE = {"latency_p50_ms": "p50_ms", "latency_p99_ms": "p99_ms", "peak_rss_bytes": "peak_rss_bytes"}
 
 
@@ -184,6 +191,19 @@ def _regression(name: str, bound: Bound, artifact: ArtifactEvidence, evidence: E
     low, high = found.change_interval
     state: Literal["passed", "failed"] = "passed" if _meets(low, bound) else "failed"
     return _gate_row(name, subject, bound, found.change, state, f"95 % interval {low:.3g} to {high:.3g}")
+
+
+def _on_board(name: str, bound: Bound, artifact: ArtifactEvidence, evidence: Evidence) -> Iterator[GateRow]:
+    """The metric once more, as the board gave it: the same file may answer otherwise on another processor."""
+    for row in evidence.board_metrics:
+        if row.artifact != artifact.path or row.device != evidence.device:
+            continue
+        gap = "stand-in device" if row.stand_in else ""
+        if not gap and evidence.samples is not None and row.samples < evidence.samples:
+            gap = f"{row.samples} of {evidence.samples} samples"
+        metric = ArtifactMetric(value=row.value, runtime=row.runtime, stand_in=False)
+        value, missing = _OF_ARTIFACT[name](replace(artifact, metric=metric, stand_in=False), evidence.float_metric)
+        yield _row(name, f"{artifact.path} on {row.device}", bound, value, gap or missing)
 
 
 def _profile_gap(row: ProfileRow) -> str:

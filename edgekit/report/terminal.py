@@ -49,6 +49,7 @@ def print_summary(
         ("Steps", _steps(manifest, rows)),
         *((("Precision of single layers", precision),) if precision is not None else ()),
         ("Artifacts", _artifacts(manifest)),
+        *(((f"{manifest.metrics.name} on the device", _on_board(manifest)),) if manifest.board_metrics else ()),
         ("Latency", _latency(manifest)),
         ("Gates", _gates(manifest.gates)),
         (f"Skipped: {len(manifest.skipped)}", _skipped(manifest)),
@@ -149,6 +150,26 @@ def _in_float(row: ArtifactRow) -> Text:
     for node in row.in_float:
         counts[node.op] = counts.get(node.op, 0) + 1
     return Text(", ".join(f"{number} {op}" for op, number in sorted(counts.items())), style="yellow")
+
+
+def _on_board(manifest: Manifest) -> Table:
+    table = plain_table(
+        ("file", "l"),
+        ("device", "l"),
+        ("runtime", "l"),
+        (manifest.metrics.name, "r"),
+        ("built", "r"),
+        ("samples", "r"),
+        ("same answers", "r"),
+    )
+    for row in manifest.board_metrics:
+        device = Text(row.device)
+        if row.stand_in:
+            device.append(" stand-in", style="yellow")
+        there, here = values.share(row.value), values.share(row.host_value)
+        same = values.share(row.agreement_ratio)
+        add_row(table, row.artifact, device, row.runtime, there, here, str(row.samples), same)
+    return table
 
 
 def _latency(manifest: Manifest) -> RenderableType:

@@ -172,6 +172,20 @@ class ProfileRow(Record):
     conditions: Conditions
 
 
+class BoardMetricRow(Record):
+    """An artifact's metric as a device gave it: the same file may answer otherwise on another processor."""
+
+    artifact: str
+    device: str
+    stand_in: bool = Field(description="not the target's own hardware: passes no gate")
+    runtime: str = Field(description="with its version")
+    value: float
+    host_value: float = Field(description="of the same samples on the machine that built")
+    samples: int = Field(description="of the test split, from its beginning")
+    agreement_ratio: float = Field(description="share of samples with the same largest output as on that machine")
+    max_abs_error: float = Field(description="largest difference of an output from that machine's")
+
+
 class SpeedRow(Record):
     """Did compression make the artifact faster? Compared in one run on one device."""
 
@@ -262,6 +276,7 @@ class Manifest(Record):
     kept_high: tuple[KeptHigh, ...] = Field((), description="layers of a higher precision than the rest, and why")
     metrics: Metrics
     parity: tuple[ParityRow, ...]
+    board_metrics: tuple[BoardMetricRow, ...] = Field((), description="of the recipe's metric, on the device itself")
     profiles: tuple[ProfileRow, ...] = ()
     speed: tuple[SpeedRow, ...] = ()
     gates: tuple[GateRow, ...] = ()

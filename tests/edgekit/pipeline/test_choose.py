@@ -121,3 +121,11 @@ def test_tensorrt_gets_integers_or_float32():
     assert reason("int8") == ""
     assert reason("fp16") == "TensorRT builds an engine with fp16 from float32: exported in fp32"
     assert reason("int4-weights") == "TensorRT files with int4-weights are not written: exported in fp32"
+
+
+def test_a_board_stands_in_where_what_it_says_of_itself_does_not_fit_its_target():
+    pi = Device(name="pi", target="raspberry-pi-5", transport="ssh", address="pi")
+    target = load_target("raspberry-pi-5").target
+    assert stand_in_for(pi, target, "aarch64") is None
+    assert stand_in_for(pi, target, "x86_64") == "raspberry-pi-5"
+    assert stand_in_for(pi, target, "aarch64", "aarch64 on x86, by /proc/cpuinfo") == "raspberry-pi-5"

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from edgekit.errors import DeviceError
-from edgekit.pipeline.choose import choose_variants
+from edgekit.pipeline.choose import choose_variants, stand_in_for
 from edgekit.pipeline.measure import measure_on
 from edgekit.pipeline.progress import Silent
 from edgekit.profiling.statistics import summarise
@@ -41,7 +41,9 @@ class Bench:
         self.asked: list[tuple[str, str, int, str | None]] = []
         self.broken = broken
 
-    def one(self, device, path, row, runtime, settings, *, stand_in_for=None) -> Profile:
+    def one(self, device, path, row, runtime, settings, *, stand_in_for, session, on_progress) -> Profile:
+        assert session.device is device
+        on_progress({"done": 1, "total": 2})
         if path.name == self.broken:
             raise DeviceError("no reply in 30 s", "device bench", "switch it on")
         self.asked.append((path.name, runtime, settings.threads, stand_in_for))
@@ -63,13 +65,19 @@ class Bench:
             measured_at="2026-01-01T00:00:00+00:00",
         )
 
-    def several(self, device, artifacts, settings, *, stand_in_for=None):
-        return [self.one(device, p, r, runtime, settings, stand_in_for=stand_in_for) for p, r, runtime in artifacts]
+    def several(self, device, artifacts, settings, **how):
+        return [self.one(device, p, r, runtime, settings, **how) for p, r, runtime in artifacts]
+
+
+def on(bench: Bench, device: Device, target, files, **how):
+    session, instead_of = SimpleNamespace(device=device), stand_in_for(device, target)
+    given = (session, instead_of, target, files, 0.5, 1, how.pop("reporter", Silent()))
+    return measure_on(*given, profile=bench.one, profile_interleaved=bench.several)
 
 
 def measured(target_name: str, bench: Bench, device: Device = LOCAL):
     target, files = exported(target_name)
-    return measure_on(device, target, files, 0.5, 1, Silent(), profile=bench.one, profile_interleaved=bench.several)  # type: ignore[arg-type]
+    return on(bench, device, target, files)
 
 
 def test_every_artifact_is_measured_beside_its_own_float_version():
@@ -135,7 +143,7 @@ def test_notes_say_whether_it_stood_in(name):
     reporter = SimpleNamespace(task=Silent().task, note=lines.append)
     target, files = exported(name)
     bench = Bench()
-    measure_on(LOCAL, target, files, 0.5, 1, reporter, profile=bench.one, profile_interleaved=bench.several)  # type: ignore[arg-type]
+    on(bench, LOCAL, target, files, reporter=reporter)
     assert ("stand-in for jetson-orin-nano" in lines[0]) == (name == "jetson")
     assert "2.00 times as fast as the same network in float32" in lines[0]
 
@@ -154,16 +162,7 @@ def test_where_the_target_computes_in_float16_that_is_compared_with_too():
 def test_a_new_structure_and_quantisation_are_each_told_what_they_gave():
     target, files = exported("cpu-x86-64", restructured=True)
     bench = Bench()
-    found = measure_on(
-        LOCAL,
-        target,
-        files,
-        0.5,
-        1,
-        Silent(),
-        profile=bench.one,
-        profile_interleaved=bench.several,  # type: ignore[arg-type]
-    )
+    found = on(bench, LOCAL, target, files)
     before, same = "the network before compression in float32", "the same network in float32"
     assert [(r.artifact, r.reference, r.speedup, r.macs_ratio, r.verdict) for r in found.speed] == [
         ("model.onnx", before, 5.0, 0.5, "faster"),

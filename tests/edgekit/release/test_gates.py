@@ -7,7 +7,7 @@ from edgekit.errors import SchemaError
 from edgekit.profiling.compare import Comparison
 from edgekit.release.gates import FLOAT_OUTPUTS, ArtifactEvidence, Evidence, judge, merge_gates, verdict, write_junit
 from edgekit.schema.gates import NO_RELEASE, Bound, Gates
-from edgekit.schema.manifest import ArtifactMetric, ProfileRow
+from edgekit.schema.manifest import ArtifactMetric, BoardMetricRow, ProfileRow
 from edgekit.schema.profile import Conditions
 
 GATES = Gates(
@@ -279,3 +279,31 @@ def test_a_regression_that_cannot_be_judged_says_why(found, changes, reason, tol
 def test_a_regression_is_bounded_above_only():
     with pytest.raises(ValueError, match="at_most"):
         Gates(latency_regression=Bound(at_least=0.1))
+
+
+def test_accuracy_of_the_board_is_judged_once_more_and_only_where_it_is_the_boards_own_and_whole():
+    row = BoardMetricRow(
+        artifact="model.onnx",
+        device="pi5",
+        stand_in=False,
+        runtime="onnxruntime 1",
+        value=0.85,
+        host_value=0.9123,
+        samples=10000,
+        agreement_ratio=0.9,
+        max_abs_error=1.0,
+    )
+    gates = Gates(metric_drop=Bound(at_most=0.01), metric=Bound(at_least=0.9))
+
+    def judged(**changes):
+        given = Evidence(
+            0.9173, (artifact(),), board_metrics=(row.model_copy(update=changes),), samples=10000, device="pi5"
+        )
+        rows = {(found.name, found.subject): found for found in judge(gates, given)}
+        return [rows[name, "model.onnx on pi5"] for name in ("metric_drop", "metric")]
+
+    assert [(found.state, found.value) for found in judged()] == [("failed", 0.0673), ("failed", 0.85)]
+    assert [found.state for found in judged(value=0.91)] == ["passed", "passed"]
+    assert {found.reason for found in judged(stand_in=True)} == {"stand-in device"}
+    assert {found.reason for found in judged(samples=200)} == {"200 of 10000 samples"}
+    assert {found.state for found in judged(samples=200)} == {"not evaluated"}

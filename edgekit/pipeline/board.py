@@ -1,0 +1,126 @@
+"""The metric of every shipped artifact on the device itself: one and the same file may answer otherwise there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.devices.detached import Progress
+from edgekit.devices.session import AgentSession
+from edgekit.errors import DeviceError
+from edgekit.pipeline.artifacts import HERE, Exported
+from edgekit.pipeline.parity import agreement
+from edgekit.pipeline.progress import Update
+from edgekit.pipeline.run import Workshop
+from edgekit.profiling.inference import PIECE_BYTES, Inference, infer
+from edgekit.schema.manifest import BoardMetricRow, Skipped
+
+InferFunction = Callable[..., Inference]
+
+
+@dataclass(frozen=True)
+class OnBoard:
+    """What a device told of accuracy.
+
+    Attributes:
+        failed: whether something that should have been tested was not.
+    """
+
+    rows: tuple[BoardMetricRow, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    failed: bool = False
+
+
+def evaluate_on(
+    session: AgentSession,
+    instead_of: str | None,
+    shipped: Sequence[Exported],
+    workshop: Workshop,
+    most: int | None,
+    *,
+    infer: InferFunction = infer,
+) -> OnBoard:
+    """The metric on the test split, sent raw and preprocessed there, beside what this machine gives for the same.
+
+    An artifact that does not run there leaves a reason and does not stop the others.
+
+    Args:
+        session: on the device.
+        instead_of: target that the device only stands in for; None: it is of the target.
+        shipped: artifacts that a runtime of the device takes as they are.
+        most: samples of the test split that are sent; None: all.
+    """
+    device, reporter = session.device, workshop.reporter
+    data = workshop.data
+    raw, labels = data.raw_test.inputs[:most], data.raw_test.labels[:most]
+    layout = workshop.plan.recipe.recipe.model.inputs[0].layout
+    rows, skipped, failed = [], [], False
+    for one in shipped:
+        name, *others = one.row.sample_inputs
+        if others:
+            reason = "samples of a calibration set have one input"
+            skipped.append(Skipped(what="metric on the device", where=one.row.path, reason=reason))
+            continue
+        given: Mapping[str, Any] = {"inputs": {name: raw}, "input_layouts": {name: layout}, "raw": True}
+        try:
+            with reporter.task(f"testing {one.row.path} on {device.name}") as update:
+                there = infer(
+                    device,
+                    one.path,
+                    one.row,
+                    one.planned.variant.runtime,
+                    session=session,
+                    piece_bytes=PIECE_BYTES,
+                    on_progress=shown(update),
+                    **given,
+                )
+        except DeviceError as err:
+            where = f"{one.row.path} on {device.name}"
+            skipped.append(Skipped(what="metric on the device", where=where, reason=f"{err.what}; {err.fix}"))
+            failed = True
+            continue
+        here = infer(HERE, one.path, one.row, one.planned.variant.local_runtime, **given)
+        first = one.row.outputs[0].network_name
+        row = BoardMetricRow(
+            artifact=one.row.path,
+            device=device.name,
+            stand_in=instead_of is not None,
+            runtime=f"{there.runtime} {there.runtime_version}",
+            value=workshop.metric(there.outputs[first], labels),
+            host_value=workshop.metric(here.outputs[first], labels),
+            samples=len(labels),
+            agreement_ratio=agreement(here.outputs[first], there.outputs[first]),
+            max_abs_error=max(float(np.abs(there.outputs[key] - here.outputs[key]).max()) for key in here.outputs),
+        )
+        rows.append(row)
+        reporter.note(_told(row, workshop.plan.recipe.recipe.metric, instead_of))
+    return OnBoard(tuple(rows), tuple(skipped), failed)
+
+
+def shown(update: Update) -> Progress:
+    """What the agent tells, as the pipeline shows it."""
+    last = [0, 1]
+
+    def tell(told: Mapping[str, Any]) -> None:
+        if "done" in told and "total" in told:
+            last[:] = [int(told["done"]), int(told["total"])]
+        note = str(told.get("stage", ""))
+        if "position" in told:
+            note += f": {told['position']} before us, {told['holder']} has it"
+        if told.get("left_s") is not None:
+            note += f", {float(told['left_s']):.0f} s left"
+        update(last[0], last[1], note)
+
+    return tell
+
+
+def _told(row: BoardMetricRow, metric: str, instead_of: str | None) -> str:
+    label = f" (stand-in for {instead_of})" if instead_of else ""
+    same = "the same" if row.value == row.host_value else f"{row.host_value:.4f}"
+    return (
+        f"{row.artifact} on {row.device}{label}: {metric} {row.value:.4f} of {row.samples} samples, {same} here; "
+        f"{row.agreement_ratio:.2%} of the answers agree"
+    )
