@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo  # torch.export imports it at its first call, and no loading of libraries is to be measured
 from cases import EDGEKIT, NEAREST, Steps
 from machine import local_convention
 from memory import Memory

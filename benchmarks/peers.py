@@ -117,6 +117,7 @@ def nncf(source: Path, row: ArtifactRow, recipe: str, samples: NDArray[np.float3
 def torchao_pt2e(source: Path, row: ArtifactRow, recipe: str, samples: NDArray[np.float32], folder: Path) -> Quantised:
     """torchao's PT2E with its quantiser for x86 and defaults, exported by torch.onnx; batches of 32."""
     import torch
+    import torch._dynamo  # torch.export imports it at its first call
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 

@@ -15,6 +15,7 @@ from edgekit.nets.graph import CONVOLUTIONS, LINEAR
 from edgekit.nets.program import Program
 
 BINS_PER_SIDE = 2048
+_PIECE = 1 << 18  # values
 
 
 class Histogram:
@@ -40,10 +41,13 @@ class Histogram:
             self.width = reach / BINS_PER_SIDE
         while reach > self.width * BINS_PER_SIDE:
             self._double()
-        # counting whole numbers takes less than half the time of torch.histc; only the largest value has a bin too many
-        bins = values.detach().float().flatten().div(self.width).add_(BINS_PER_SIDE).to(torch.int32)
-        counts = torch.bincount(bins.clamp_(0, 2 * BINS_PER_SIDE - 1), minlength=2 * BINS_PER_SIDE)
-        self.counts += counts.numpy()
+        # counting whole numbers takes a third of the time of torch.histc, and less in pieces that stay in the cache
+        middle = torch.tensor(float(BINS_PER_SIDE))
+        for piece in values.detach().float().flatten().split(_PIECE):
+            bins = torch.add(middle, piece, alpha=1.0 / self.width).to(torch.int32)
+            counts = torch.bincount(bins, minlength=2 * BINS_PER_SIDE).numpy()
+            self.counts += counts[: 2 * BINS_PER_SIDE]
+            self.counts[-1] += counts[2 * BINS_PER_SIDE :].sum()  # the largest value lies on the end of the last bin
 
     @property
     def centres(self) -> NDArray[np.float64]:
@@ -67,8 +71,10 @@ class ChannelMean:
 
     def add(self, values: Tensor, axis: int) -> None:
         """Add a batch with its channels along `axis`."""
-        others = [dim for dim in range(values.dim()) if dim != axis % values.dim()]
-        sums = values.detach().sum(others, dtype=torch.float64) if others else values.detach().double()
+        rows = values.detach().movedim(axis, min(1, values.dim() - 1))  # (N, C, ...), or (C,)
+        # a sample's places in float32, whose sums torch forms by halves, then the samples in float64
+        sums = rows.flatten(2).sum(-1).double().sum(0) if rows.dim() > 2 else rows.double()
+        sums = sums.sum(0) if sums.dim() > 1 else sums
         self._sums = sums if self._sums is None else self._sums + sums
         self.count += values.numel() // values.shape[axis]
 

@@ -22,7 +22,7 @@ from edgekit.nets.quantisation import QuantisationTable
 from edgekit.passes.quantize.learning import Choice, learn
 from edgekit.passes.quantize.pieces import cut, fused_behind
 from edgekit.passes.quantize.rows import in_slices, means_as_rows, outputs_as_rows, rows_of
-from edgekit.passes.quantize.simulate import Simulation, every_layer, takes_back_mean, weighted
+from edgekit.passes.quantize.simulate import Simulation, coded, every_layer, takes_back_mean, weighted
 from edgekit.passes.quantize.stream import Prefix
 from edgekit.passes.quantize.task import Task
 
@@ -74,7 +74,7 @@ def learn_layer(prefix: Prefix, table: QuantisationTable, name: str, iterations:
     program = prefix.program
     node = weighted(program)[name]
     weight = program.weight_name(node)
-    if weight in prefix.decided or weight not in Simulation(program, table).weights:
+    if weight in prefix.decided or weight not in coded(program, table):
         return table
     prefix.decided.add(weight)
     choice = Choice.of(tensor_of(program.module, node.args[1]).detach(), table.weights[weight])  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from edgekit.nets.graph import LINEAR
 from edgekit.nets.quantisation import QuantisationTable
 from edgekit.passes.quantize.pieces import cut
-from edgekit.passes.quantize.simulate import Simulation, has_bias, written
+from edgekit.passes.quantize.simulate import Simulation, coded, has_bias, written
 from edgekit.passes.quantize.stream import Prefix
 from edgekit.passes.quantize.task import Task
 
@@ -28,7 +28,7 @@ def correct_biases(task: Task, table: QuantisationTable) -> QuantisationTable:
     pieces = cut(prefix.program)
     for index, piece in enumerate(pieces):
         for name, node in piece.layers.items():
-            if has_bias(node) and prefix.program.weight_name(node) in Simulation(prefix.program, table).weights:
+            if has_bias(node) and prefix.program.weight_name(node) in coded(prefix.program, table):
                 table = replace(table, shifts={**table.shifts, name: _shift(prefix, table, name, node)})
         prefix.run(piece.nodes, table)
         task.context.progress(index + 1, len(pieces), "correcting biases")

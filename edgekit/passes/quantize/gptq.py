@@ -16,7 +16,7 @@ from edgekit.numerics.number import Half, find_number
 from edgekit.numerics.rounding import nearest_point
 from edgekit.passes.quantize.pieces import cut
 from edgekit.passes.quantize.rows import in_slices, means_as_rows, rows_of
-from edgekit.passes.quantize.simulate import Simulation, every_layer, takes_back_mean
+from edgekit.passes.quantize.simulate import Simulation, coded, every_layer, takes_back_mean
 from edgekit.passes.quantize.stream import Stream, traced_batches
 from edgekit.passes.quantize.task import Task
 
@@ -33,9 +33,9 @@ def round_by_gptq(task: Task, table: QuantisationTable) -> QuantisationTable:
     pieces = cut(program)
     for index, piece in enumerate(pieces):
         for name, node in piece.layers.items():
-            simulation = Simulation(program, table)
             weight = program.weight_name(node)
-            if weight in simulation.weights and weight not in done:
+            if weight in coded(program, table) and weight not in done:
+                simulation = Simulation(program, table)
                 sources = [node.all_input_nodes[0] for own, node in every_layer(program) if own == name]
                 inputs = (values[source] for values in stream.values(sources, simulation) for source in sources)
                 mean = table.means[name] if takes_back_mean(table, name, node) else None

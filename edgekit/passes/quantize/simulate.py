@@ -39,6 +39,13 @@ def weighted(program: Program) -> dict[str, fx.Node]:
     return dict(every_layer(program))
 
 
+def coded(program: Program, table: QuantisationTable) -> set[str]:
+    """Names of the weights that their codes stand for: all but those of layers that are kept in float."""
+    layers = weighted(program)
+    floats = {program.weight_name(layers[name]) for name in _kept_in_float(table) if name in layers}
+    return table.weights.keys() - floats
+
+
 def every_layer(program: Program) -> list[tuple[str, fx.Node]]:
     """Name and node of every convolution and linear layer with a stored weight; a recurrent network's at every step."""
     return [
@@ -83,12 +90,11 @@ class Simulation(fx.Interpreter):
         self._edges = {
             node.name: table.edges[name] for node, name in program.names.items() if name in chosen & table.edges.keys()
         }
-        layers = weighted(program)
-        floats = {program.weight_name(layers[name]) for name in _kept_in_float(table) if name in layers}
+        stood_for = coded(program, table)
         self.weights = {
             name: codes.values()
             for name, codes in table.weights.items()
-            if name not in floats and (weights is None or name in weights)
+            if name in stood_for and (weights is None or name in weights)
         }
         self.shifts = {
             node.name: shift
