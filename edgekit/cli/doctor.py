@@ -24,6 +24,7 @@ from edgekit.errors import EdgekitError
 from edgekit.schema.device import Device
 from edgekit.schema.find import names, shipped_folder
 from edgekit.schema.load import load_devices, load_target
+from edgekit.store.place import profile_database
 
 MIN_DISK_BYTES = 2 * 10**9  # a build keeps every step's weights and both formats' scratch files
 MIN_MEMORY_BYTES = 2 * 10**9  # PyTorch and the TFLite converter together, with a small network
@@ -56,9 +57,26 @@ def diagnose_device(device: Device, *, as_json: bool = False) -> list[Check]:
     """
     from edgekit.devices.diagnosis import diagnose  # brings the transports, which this machine's report does not need
 
-    checks = diagnose(device, load_target(device.target, allow_override=True).target)
+    others = measured_boards(device) if device.transport == "ssh" else {}
+    checks = diagnose(device, load_target(device.target, allow_override=True).target, others=others)
     print_diagnosis(device, checks, as_json=as_json)
     return checks
+
+
+def measured_boards(device: Device) -> dict[str, str]:
+    """Identity of every machine in the history -> the device that it was measured as; without `device` itself."""
+    place = profile_database()
+    if "://" not in str(place) and not Path(place).exists():  # opening it would make it
+        return {}
+    from edgekit.store.database import Database
+    from edgekit.store.history import read_history
+
+    database = Database(place)
+    try:
+        lines = read_history(database)
+    finally:
+        database.close()
+    return {line.identity: line.device for line in lines if line.identity and line.device != device.name}
 
 
 def print_diagnosis(device: Device, checks: Sequence[Check], *, as_json: bool = False) -> None:

@@ -3,6 +3,9 @@ import pytest
 from edgekit.cli import doctor
 from edgekit.devices.checks import Check
 from edgekit.errors import DeviceError
+from edgekit.schema.device import Device
+from edgekit.schema.profile import Conditions
+from edgekit.store.profiles import ProfileStore
 
 REQUIREMENTS = [
     "Click>=8.1",
@@ -110,7 +113,7 @@ def test_python_outside_the_range_is_broken():
 
 def test_a_board_is_reported_like_this_machine(edgekit, edgekit_json, monkeypatch):
     checks = [Check("reached", "ok", "local, 3 ms"), Check("disk", "problem", "0.1 GB free", "sudo apt clean")]
-    monkeypatch.setattr("edgekit.devices.diagnosis.diagnose", lambda device, target: checks)
+    monkeypatch.setattr("edgekit.devices.diagnosis.diagnose", lambda device, target, others: checks)
     result = edgekit("doctor", "--device", "local")
     assert result.exit_code == 0
     assert "device local, cpu-x86-64" in result.stdout
@@ -127,12 +130,41 @@ def test_a_board_is_reported_like_this_machine(edgekit, edgekit_json, monkeypatc
 
 def test_a_broken_board_is_1_and_one_that_is_not_there_is_4(edgekit, monkeypatch):
     broken = [Check("python", "broken", "3.6.9", "sudo apt install -y python3.8")]
-    monkeypatch.setattr("edgekit.devices.diagnosis.diagnose", lambda device, target: broken)
+    monkeypatch.setattr("edgekit.devices.diagnosis.diagnose", lambda device, target, others: broken)
     assert edgekit("doctor", "--device", "local").exit_code == 1
 
-    def unreachable(device, target):
+    def unreachable(device, target, others):
         raise DeviceError("the link is lost", f"device {device.name}", "check that it is on")
 
     monkeypatch.setattr("edgekit.devices.diagnosis.diagnose", unreachable)
     assert edgekit("doctor", "--device", "local").exit_code == 4
     assert edgekit("doctor", "--device", "no-such-board").exit_code == 4
+
+
+def test_a_copied_card_is_found_in_the_history(edgekit, draft_of, tmp_path, monkeypatch):
+    profiles = [
+        profile.model_copy(update={"device": name, "conditions": Conditions(extra={"identity": identity})})
+        for profile, name, identity in zip(draft_of().full_profiles, ("pi5-a", "pi5-b"), ("aa", "bb"), strict=True)
+    ]
+    monkeypatch.setenv("EDGEKIT_DB", str(tmp_path / "profiles.sqlite"))
+    with ProfileStore(tmp_path / "profiles.sqlite") as store:
+        for profile in profiles:
+            store.add(profile)
+    asked = {}
+
+    def diagnose(device, target, others):
+        asked.update(others)
+        return []
+
+    monkeypatch.setattr("edgekit.devices.diagnosis.diagnose", diagnose)
+    devices = "devices:\n  - {name: pi5-b, target: raspberry-pi-5, transport: ssh, address: pi5-b}\n"
+    (tmp_path / "devices.yaml").write_text(devices)
+    assert edgekit("doctor", "--device", "pi5-b").exit_code == 0
+    assert asked == {"aa": "pi5-a"}
+
+
+def test_no_history_is_made_by_looking_for_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEKIT_DB", str(tmp_path / "none.sqlite"))
+    board = Device(name="pi5", target="raspberry-pi-5", transport="ssh", address="pi5")
+    assert doctor.measured_boards(board) == {}
+    assert list(tmp_path.iterdir()) == []
