@@ -13,11 +13,14 @@ PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "tflite-ru
 _ENVIRONMENT = "$HOME/edgekit-env"
 
 
-def advise_libraries(facts: Facts, target: Target) -> list[Check]:
-    """Python, C library, numpy, and every runtime that the target's formats name."""
+def advise_libraries(facts: Facts, target: Target, *, stand_in: bool = False) -> list[Check]:
+    """Python, C library, numpy, and every runtime that the target's formats name.
+
+    `stand_in`: devices.yaml says that it is other hardware than the target's.
+    """
     return [
         check_python(facts),
-        check_architecture(facts, target),
+        check_architecture(facts, target, stand_in=stand_in),
         check_libc(facts),
         check_numpy(facts),
         *check_runtimes(facts, target),
@@ -44,13 +47,15 @@ def check_python(facts: Facts) -> Check:
     return Check("python", "broken", f"{found}: too old for the agent", fix)
 
 
-def check_architecture(facts: Facts, target: Target) -> Check:
+def check_architecture(facts: Facts, target: Target, *, stand_in: bool = False) -> Check:
     """The board is of its target's architecture, or devices.yaml names the wrong target."""
     system = facts.system
     board = f"{system.board}, " if system.board else ""
     found = f"{board}{system.architecture}, {system.name or 'no name of the system'}, kernel {system.kernel}"
     if system.architecture == target.architecture:
         return Check("system", "ok", found)
+    if stand_in:
+        return Check("system", "ok", f"{found}; stands in for {target.architecture}")
     fix = f"{target.name} is {target.architecture}: correct its `target` in devices.yaml, or set `stand_in_for` there"
     return Check("system", "broken", found, fix)
 

@@ -99,7 +99,7 @@ def _examine(
             "a login script of the board may print to standard output: only interactive shells should",
         ) from err
     return [
-        *advise_libraries(facts, target),
+        *advise_libraries(facts, target, stand_in=device.stand_in_for is not None),
         *advise_power(facts),
         *advise_system(facts, target, clock_error_s=clock_error_s, others=others, on_host=device.transport != "ssh"),
     ]

@@ -2,10 +2,11 @@
 
 import pytest
 
-from edgekit.devices.advice_libraries import advise_libraries
+from edgekit.devices.advice_libraries import advise_libraries, check_architecture
 from edgekit.schema.load import load_target
 from tests.edgekit.devices.boards import facts, orin, runtime
 
+TARGET = load_target("raspberry-pi-5").target
 VENV = "python3 -m venv --system-site-packages $HOME/edgekit-env && $HOME/edgekit-env/bin/python -m pip install"
 
 
@@ -129,6 +130,7 @@ def test_a_32_bit_system_and_a_wrong_target_are_broken():
     wrong = advice(facts(system={"architecture": "x86_64"}))["system"]
     assert wrong.state == "broken"
     assert "raspberry-pi-5 is aarch64" in wrong.fix
+    assert check_architecture(facts(system={"architecture": "x86_64"}), TARGET, stand_in=True).state == "ok"
     assert advice(facts(system={"libc": None}))["libc"].state == "problem"
 
 
