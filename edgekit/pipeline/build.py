@@ -62,12 +62,13 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
         reporter = _Logged(reporter or Silent())
         home = request.home if request.cache else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         store = StepStore(home / "steps")
-        # now, so that a database that cannot be had, or a commit made meanwhile, is no surprise after hours
-        history = stack.enter_context(ProfileStore(profile_database(request.home)))
-        commit = project_commit(Path())
         device = find_device(request.device) if request.device is not None else None
         plan = plan_build(request, store)
         check_place(request.out, plan.name)
+        # now, so that a database that cannot be had, or a commit made meanwhile, is no surprise after hours; what was
+        # measured is kept under --no-cache too, which is about steps
+        history = stack.enter_context(ProfileStore(profile_database(home if device is None else request.home)))
+        commit = project_commit(Path())
         for override in plan.overrides:
             reporter.note(f"{override.path} stands in for the shipped file of that name")
         workshop = Workshop(plan, store, reporter, device=device if request.measure else None)

@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from edgekit.errors import SchemaError
-from edgekit.profiling.compare import Comparison
 from edgekit.schema.gates import NO_RELEASE, Bound, Gates
 from edgekit.schema.manifest import ArtifactMetric, BoardMetricRow, GateRow, ProfileRow, Verdict
+
+if TYPE_CHECKING:
+    from edgekit.profiling.compare import Comparison  # numpy, which `plan` does without
 
 STAND_IN_RUNTIME = "stand-in runtime"
 FLOAT_OUTPUTS = "its outputs are float"
