@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 
 from edgekit.profiling.quantiles import bootstrap_percentiles
-from edgekit.profiling.statistics import blocks_of, draw_blocks, interval, percentile
+from edgekit.profiling.statistics import Floats, blocks_of, draw_blocks, interval, percentile
 from edgekit.schema.profile import MeasureSettings, Profile
 
 NEGLIGIBLE_RATIO = 1.02
@@ -72,17 +73,17 @@ def compare(reference: Profile, candidate: Profile, p: float = 50.0) -> Comparis
     each on its own, which cannot see how much the machine changed between the two: interleave where the answer matters.
     """
     first, second = np.asarray(reference.samples_ms), np.asarray(candidate.samples_ms)
-    generator = np.random.default_rng(_SEED)
     interleaved = _interleaved(reference, candidate)
     if interleaved:
         rounds, others = reference.conditions.extra["rounds"], candidate.conditions.extra["rounds"]
-        draws = draw_blocks(len(rounds), generator)
+        (draws,) = _draws(len(rounds))
         slow = bootstrap_percentiles(first, blocks_of(len(first), rounds), draws, p)
         fast = bootstrap_percentiles(second, blocks_of(len(second), others), draws, p)
     else:
         blocks, its = blocks_of(len(first)), blocks_of(len(second))
-        slow = bootstrap_percentiles(first, blocks, draw_blocks(int(blocks.max()) + 1, generator), p)
-        fast = bootstrap_percentiles(second, its, draw_blocks(int(its.max()) + 1, generator), p)
+        draws, others_draws = _draws(int(blocks.max()) + 1, int(its.max()) + 1)
+        slow = bootstrap_percentiles(first, blocks, draws, p)
+        fast = bootstrap_percentiles(second, its, others_draws, p)
     low, high = interval(slow / fast)
     return Comparison(
         speedup=percentile(first, p) / percentile(second, p),
@@ -116,6 +117,16 @@ def differences(reference: Profile, candidate: Profile) -> Differences:
         row = (name, str(getattr(reference.settings, name)), str(getattr(candidate.settings, name)))
         (noted if name in _EXTENT else forbidding).append(row)
     return Differences(_unequal(forbidding), _unequal(noted))
+
+
+@lru_cache(maxsize=4)
+def _draws(*counts: int) -> tuple[Floats, ...]:
+    """How often each of so many blocks is drawn, one after the other from one seed: the same for every comparison."""
+    generator = np.random.default_rng(_SEED)
+    drawn = tuple(draw_blocks(count, generator) for count in counts)
+    for array in drawn:
+        array.setflags(write=False)
+    return drawn
 
 
 def _unequal(rows: Sequence[tuple[str, Any, Any]]) -> tuple[str, ...]:

@@ -25,12 +25,12 @@ def bootstrap_percentiles(samples: Floats, blocks: NDArray[np.int64], draws: Flo
         (replicates,)
     """
     order = np.argsort(samples, kind="stable")
-    counts = np.cumsum(blocks[order, None] == np.arange(draws.shape[1]), axis=0, dtype=np.int32)  # (n, blocks)
-    sizes = draws @ counts[-1]
+    counts = np.cumsum(np.arange(draws.shape[1])[:, None] == blocks[order], axis=1, dtype=np.int32)  # (blocks, n)
+    sizes = draws @ counts[:, -1]
     wanted = np.ceil(np.round(p / 100.0 * sizes, 9))
     low, high = np.zeros(len(draws), dtype=np.int64), np.full(len(draws), len(samples) - 1)
     while np.any(low < high):
         middle = (low + high) // 2
-        reached = (draws * counts[middle]).sum(axis=1) >= wanted
+        reached = np.einsum("rb,br->r", draws, counts[:, middle]) >= wanted
         low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
     return samples[order][low]
