@@ -123,14 +123,14 @@ def _measure(
     macs_ratio = stages.model[-1].row.after.macs / stages.model[plan.reference].row.after.macs
     batch = plan.recipe.recipe.export.batch
     on_board = OnBoard()
-    try:
-        with workshop.reporter.task(f"reaching {device.name}"):
-            session = AgentSession(device).__enter__()
-    except DeviceError as err:
-        reason = f"{err.what}; {err.fix}"
-        return Measured(skipped=(Skipped(what="latency", where=err.where, reason=reason),), failed=True), on_board
-    with session:
-        told = session.run({"kind": "describe"}, {}, {}, timeout_s=_DESCRIBE_S)
+    with ExitStack() as stack:
+        try:
+            with workshop.reporter.task(f"reaching {device.name}"):
+                session = stack.enter_context(AgentSession(device))
+                told = session.run({"kind": "describe"}, {}, {}, timeout_s=_DESCRIBE_S)
+        except DeviceError as err:
+            reason = f"{err.what}; {err.fix}"
+            return Measured(skipped=(Skipped(what="latency", where=err.where, reason=reason),), failed=True), on_board
         instead_of = stand_in_for(device, target, told["machine"], told["emulated"])
         measured = measure_on(session, instead_of, target, exported, macs_ratio, batch, workshop.reporter)
         if device.transport != "local":  # here every artifact is tested anyway
