@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Mapping
@@ -22,6 +24,7 @@ class OnnxRuntime:
     """One ONNX file in one session: every graph optimisation, one operator at a time, `threads` inside an operator."""
 
     optimisation = "ORT_ENABLE_ALL"
+    load_fix = "use an ONNX Runtime that knows the artifact's operator set, or export with a lower `export.opset`"
     options: tuple[str, ...] = ()
 
     def __init__(self, path: Path, threads: int, options: Mapping[str, Any]) -> None:
@@ -56,13 +59,19 @@ class OnnxRuntime:
         return ["CPUExecutionProvider"]
 
     def _open(self, options: Any) -> Any:
+        """A session that stays with its providers: by itself it would try again on the CPU, and say so on stdout."""
         try:
-            return self._library.InferenceSession(str(self._path), options, providers=self._providers())
+            with redirect_stdout(sys.stderr):
+                session = self._library.InferenceSession(
+                    str(self._path), options, providers=self._providers(), enable_fallback=False
+                )
+            session.disable_fallback()  # before 1.20 the argument is not known
+            return session
         except Exception as err:  # its exceptions derive from Exception directly
             raise AgentError(
                 f"ONNX Runtime {self.version} cannot load the artifact: {err}",
                 self._path.name,
-                "use an ONNX Runtime that knows the artifact's operator set, or export with a lower `export.opset`",
+                self.load_fix,
             ) from err
 
     def __exit__(

@@ -30,6 +30,10 @@ class OnnxRuntimeCuda(OnnxRuntime):
     provider = "CUDAExecutionProvider"
     options = ("device", "provider_options", "fall_back")
     on_gpu = True
+    load_fix = (
+        "see that CUDA, cuDNN and TensorRT are those that this ONNX Runtime was built for, and that the loader finds "
+        "them (LD_LIBRARY_PATH); else that it knows the artifact's operator set"
+    )
     layers_unavailable = (
         "ONNX Runtime's profiler times the launch of a kernel on a GPU, not the kernel; a TensorRT engine of the same "
         "network gives its layers"
@@ -58,15 +62,10 @@ class OnnxRuntimeCuda(OnnxRuntime):
         except BaseException:
             self.__exit__(None, None, None)
             raise
-        got = self._session.get_providers()
-        if got[0] != self.provider:
+        got = self._session.get_providers()[0]
+        if got != self.provider:
             self.__exit__(None, None, None)
-            raise AgentError(
-                f"ONNX Runtime {self.version} could not start {self.provider} and took {got[0]} instead",
-                self._path.name,
-                "its libraries do not fit: compare CUDA, cuDNN and TensorRT with those that this ONNX Runtime was "
-                "built for, and see that the loader finds them (LD_LIBRARY_PATH)",
-            )
+            raise self._not_started(got)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -83,6 +82,25 @@ class OnnxRuntimeCuda(OnnxRuntime):
         if _CPU not in self._options.get("fall_back", ()):
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         return options
+
+    def _not_started(self, got: str) -> AgentError:
+        what = f"ONNX Runtime {self.version} could not start {self.provider} and took {got} instead"
+        return AgentError(what, self._path.name, self.load_fix)
+
+    def _open(self, options: Any) -> Any:
+        try:
+            return super()._open(options)
+        except AgentError as err:
+            if _CPU in self._options.get("fall_back", ()):
+                raise
+            got = super()._open(super()._session_options()).get_providers()[0]  # without the condition below
+            if got != self.provider:
+                raise self._not_started(got) from err
+            raise AgentError(
+                f"{self.provider} cannot run all of the network: {err.what}",
+                self._path.name,
+                f"set fall_back to [{_CPU}] to run the rest there; the number is then of both",
+            ) from err
 
     def _providers(self) -> list[Any]:
         given = {"device_id": str(self._options.get("device", 0)), **self._options.get("provider_options", {})}

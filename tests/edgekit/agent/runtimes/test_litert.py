@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgekit.agent.errors import AgentError
-from edgekit.agent.runtimes.litert import LiteRT, TfliteRuntime
+from edgekit.agent.runtimes.litert import LiteRT
 
 pytest.importorskip("ai_edge_litert")
 
@@ -61,6 +61,11 @@ def test_options_without_a_delegate_are_refused(tmp_path: Path):
     assert caught.value.what == "delegate_options without a delegate"
 
 
-def test_layers_are_not_available_and_why():
-    assert "no times of operators" in LiteRT.layers_unavailable
-    assert "no times of operators" in TfliteRuntime.layers_unavailable
+def test_layers_are_not_available_where_and_why(tmp_path: Path):
+    runtime = LiteRT(tmp_path / "m.tflite", 1, {})
+    assert runtime.layers_unavailable == ""
+    runtime.version = "3.0.1"
+    assert "known here for 2.3.x, not for 3.0.1" in runtime.layers_unavailable
+    runtime._c_library = tmp_path / "libLiteRt.so"  # as tflite_runtime, which has none
+    assert "no times of operators" in runtime.layers_unavailable
+    assert "delegate" in LiteRT(tmp_path / "m.tflite", 1, {"delegate": "/lib/x.so"}).layers_unavailable

@@ -95,13 +95,30 @@ def test_a_provider_that_is_not_there_is_an_error(kind: type[OnnxRuntimeCuda], p
     assert "CPUExecutionProvider" in caught.value.fix  # what it has
 
 
+def _is_strict(options: Any) -> bool:
+    try:
+        return bool(options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1")
+    except RuntimeError:  # not set
+        return False
+
+
 class FakeSession:
     """Stands in for a session of a build with providers that this machine cannot have."""
 
+    whole_network_only = False
+    got: list[str]
+    retries = True
     made: list[tuple[Any, Any]] = []  # noqa: RUF012
 
-    def __init__(self, path: str, options: Any, providers: Any) -> None:
+    def __init__(self, path: str, options: Any, providers: Any, enable_fallback: bool) -> None:
+        print("EP Error")  # as the real one does
+        assert not enable_fallback
         self.made.append((options, providers))
+        if self.whole_network_only and _is_strict(options):
+            raise RuntimeError("nodes that are assigned to the default CPU EP, but fallback has been disabled")
+
+    def disable_fallback(self) -> None:
+        self.retries = False
 
     def get_providers(self) -> list[str]:
         return self.got
@@ -119,27 +136,47 @@ def gpu_build(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     return FakeSession
 
 
+@pytest.mark.parametrize("strict", [False, True])
 def test_a_silent_fall_back_to_the_cpu_is_an_error(
-    gpu_build: type[FakeSession], cudart: FakeCudart, path: Path, monkeypatch: pytest.MonkeyPatch
+    strict: bool,
+    gpu_build: type[FakeSession],
+    cudart: FakeCudart,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.setattr(gpu_build, "got", ["CPUExecutionProvider"], raising=False)
+    monkeypatch.setattr(gpu_build, "whole_network_only", strict)
     with pytest.raises(AgentError) as caught:
         OnnxRuntimeCuda(path, 1, {}).__enter__()
     assert "could not start CUDAExecutionProvider and took CPUExecutionProvider instead" in caught.value.what
     assert "LD_LIBRARY_PATH" in caught.value.fix
     assert cudart.streams == 0
+    assert capsys.readouterr().out == ""  # that is the progress's
+
+
+def test_a_network_that_the_provider_has_not_all_of_is_an_error(
+    gpu_build: type[FakeSession], cudart: FakeCudart, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gpu_build, "got", ["CUDAExecutionProvider"], raising=False)
+    monkeypatch.setattr(gpu_build, "whole_network_only", True)
+    with pytest.raises(AgentError) as caught:
+        OnnxRuntimeCuda(path, 1, {}).__enter__()
+    assert caught.value.what.startswith("CUDAExecutionProvider cannot run all of the network")
+    assert "fall_back" in caught.value.fix
+    with OnnxRuntimeCuda(path, 1, {"fall_back": ["CPUExecutionProvider"]}) as runtime:
+        assert not runtime._session.retries  # nor does it go to the CPU while it runs
 
 
 def test_single_nodes_may_not_go_to_the_cpu_unless_that_was_asked(
     gpu_build: type[FakeSession], cudart: FakeCudart, path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(gpu_build, "got", ["TensorrtExecutionProvider"], raising=False)
-    key = "session.disable_cpu_ep_fallback"
     given = {"device": 0, "provider_options": {"trt_fp16_enable": True}}
     with OnnxRuntimeTensorRT(path, 1, given) as runtime:
         assert runtime.peak_gpu_bytes == 0
         options, providers = gpu_build.made[-1]
-        assert options.get_session_config_entry(key) == "1"
+        assert _is_strict(options)
         assert providers == [("TensorrtExecutionProvider", {"device_id": "0", "trt_fp16_enable": "True"})]
         with Cuda(library=cudart) as other:
             other.allocate(500)
@@ -148,8 +185,7 @@ def test_single_nodes_may_not_go_to_the_cpu_unless_that_was_asked(
     allowed = {**given, "fall_back": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
     with OnnxRuntimeTensorRT(path, 1, allowed):
         options, providers = gpu_build.made[-1]
-        with pytest.raises(RuntimeError):
-            options.get_session_config_entry(key)
+        assert not _is_strict(options)
         assert providers[1:] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
