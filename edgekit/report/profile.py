@@ -118,11 +118,11 @@ def _facts(profile: Profile) -> list[tuple[str, str]]:
         )
     layers_ms = profile.layers_ms
     if layers_ms is not None:
-        whole_ms = profile.summary.p50_ms
+        whole_ms = profile.summary.mean_ms
         facts.append(
             (
                 "layers",
-                f"sum {layers_ms:.4g} ms beside {whole_ms:.4g} ms without a profiler, "
+                f"sum {layers_ms:.4g} ms beside a mean of {whole_ms:.4g} ms without a profiler, "
                 f"ratio {layers_ms / whole_ms:.2f}: the profiler costs time, and what lies between layers is in none",
             )
         )

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Mapping
 
 from edgekit.agent.errors import AgentError
+from edgekit.agent.runtimes.litert_layers import KNOWN_VERSIONS, profile_operators
 from edgekit.agent.runtimes.options import known_only
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ class LiteRT:
 
     _module = "ai_edge_litert.interpreter"
     _package = "ai-edge-litert"
-    layers_unavailable = (
-        "LiteRT's Python interface has no times of operators; its benchmark_model with --enable_op_profiling=true has"
-    )
 
     def __init__(self, path: Path, threads: int, options: Mapping[str, Any]) -> None:
         try:
@@ -44,6 +42,8 @@ class LiteRT:
         self._options = known_only(options, ("delegate", "delegate_options"), self._package)
         if "delegate_options" in options and "delegate" not in options:
             raise AgentError("delegate_options without a delegate", f"runtime {self._package}", "name the delegate")
+        # the C library beside the module; tflite_runtime has none
+        self._c_library = Path(str(self._library.__file__)).with_name("libLiteRt.so")
         self._interpreter: Any = None
         self._inputs: dict[str, int] = {}
         self._outputs: dict[str, int] = {}
@@ -117,6 +117,24 @@ class LiteRT:
             ) from err
         arrays = {index: self._interpreter.get_tensor(index) for index in set(self._outputs.values())}  # copies
         return {name: arrays[index] for name, index in self._outputs.items()}
+
+    @property
+    def layers_unavailable(self) -> str:
+        """Why there are no times of operators; empty where there are."""
+        if not self._c_library.is_file():
+            return (
+                "its Python interface has no times of operators; "
+                "LiteRT's benchmark_model with --enable_op_profiling=true has"
+            )
+        if not self.version.startswith(KNOWN_VERSIONS):
+            return f"the profiler of LiteRT's C library is known here for {KNOWN_VERSIONS[0]}x, not for {self.version}"
+        if self._options.get("delegate"):
+            return "operators are timed with XNNPACK alone, and this artifact has a delegate"
+        return ""
+
+    def layers(self, feeds: Mapping[str, NDArray[Any]], runs: int) -> list[dict[str, Any]]:
+        """Mean time of every operator, by the profiler of LiteRT's C library; see `litert_layers`."""
+        return profile_operators(self._c_library, self._path, self._threads, feeds, runs)
 
 
 class TfliteRuntime(LiteRT):

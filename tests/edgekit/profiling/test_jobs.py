@@ -62,6 +62,20 @@ def test_a_profile_says_what_was_measured_how_and_where(local, product):
     assert "stand-in" not in found.reasons
 
 
+def test_layers_of_both_runtimes_in_one_table(local, codes, convolution):
+    asked = QUICK.model_copy(update={"batch": 2, "layers": True})
+    onnx = profile(local, codes.path, codes.row, "onnxruntime", asked)
+    tflite = profile(local, convolution.path, convolution.row, "litert", asked)
+    assert onnx.layers_unavailable == tflite.layers_unavailable == ""
+    assert [layer.operator for layer in onnx.layers] == ["DequantizeLinear", "Mul", "QuantizeLinear"]
+    (kernel,) = (layer for layer in tflite.layers if layer.operator == "Convolution")
+    assert kernel.precision == "fp32"
+    for found in (onnx, tflite):
+        assert sum(layer.ratio for layer in found.layers) == pytest.approx(1.0)
+        assert {layer.runs >= 10 for layer in found.layers} == {True}
+    assert profile(local, codes.path, codes.row, "onnxruntime", QUICK.model_copy(update={"batch": 2})).layers == ()
+
+
 def test_a_stand_in_is_labelled_and_never_valid(local, product):
     asked = profile(local, product.path, product.row, "onnxruntime", QUICK, stand_in_for="jetson-orin-nano")
     known = local.model_copy(update={"stand_in_for": "raspberry-pi-5"})

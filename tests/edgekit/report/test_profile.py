@@ -141,7 +141,7 @@ def test_deadlines_minutes_and_layers():
     rows = [line.split() for line in text.splitlines()]
     assert ["1", "1,000", "1", "1.1", "60", "–", "–", "2", "no"] in rows
     assert ["2", "900", "1.2", "1.3", "–", "–", "–", "–", "throttled"] in rows
-    assert "layers: sum 32.5 ms beside 1.003 ms without a profiler, ratio 32.40" in text
+    assert "layers: sum 32.5 ms beside a mean of 1.003 ms without a profiler, ratio 32.40" in text
     assert ["conv_0", "Conv", "–", "2.5", "7.69", "%"] in rows
     assert any(row[:2] == ["5", "more"] for row in rows)  # 20 are shown
 
