@@ -183,6 +183,9 @@ def engine_for(
     """The engine in `folder`, if it is of this file, made by these options, whole, and at home on this board; else a
     new one, and `built_because` names everything that did not fit.
 
+    Where types of the network alone decide (TensorRT 11, strong types) and fp16 is asked of a float32 file, the engine
+    is built from a float16 copy of it, `folder/model.float16.onnx`; inputs and outputs stay float32.
+
     Args:
         session: of the board.
         onnx: as in `build_engine`, and so are `row`, `options` and `building`.
@@ -193,17 +196,42 @@ def engine_for(
 
     Raises:
         DeviceError: the board or TensorRT refused.
+        FormatError: the network cannot be turned to float16.
     """
-    passport, reason = _kept(folder, row, options)
-    if not reason:
-        job = {"kind": "compare_passport", "runtime": "tensorrt", "passport": passport, "device": options.device}
-        differences = session.run(job, {}, {}, timeout_s=_ASK_TIMEOUT_S)["differences"]
-        if not differences:
-            layers = json.loads((folder / _RESULTS["layers"]).read_text(encoding="utf-8"))
-            unavailable = "" if layers else "not timed when the engine was built"
-            return EngineBuilt(folder / _RESULTS["engine"], passport, tuple(layers), unavailable, 0.0, "")
-        reason = explained(differences)
-    return build_engine(session, onnx, row, options, folder, because=reason, **building)
+    kept = _passport(folder)
+    job = {"kind": "compare_passport", "runtime": "tensorrt", "passport": kept or {}, "device": options.device}
+    board = session.run(job, {}, {}, timeout_s=_ASK_TIMEOUT_S)
+    version = str(board["here"]["tensorrt"])
+    if options.precision == "fp16" and (options.strongly_typed or _only_strong(version)):
+        onnx, row = _float16(onnx, row, folder)
+    reasons = (explained(board["differences"]) if kept else "", _unfit(folder, kept, row, options, version))
+    if kept is None or any(reasons):
+        because = "; ".join(reason for reason in reasons if reason)
+        return build_engine(session, onnx, row, options, folder, because=because, **building)
+    layers = json.loads((folder / _RESULTS["layers"]).read_text(encoding="utf-8"))
+    unavailable = "" if layers else "not timed when the engine was built"
+    return EngineBuilt(folder / _RESULTS["engine"], kept, tuple(layers), unavailable, 0.0, "")
+
+
+def _only_strong(version: str) -> bool:
+    return int(version.partition(".")[0]) >= 11
+
+
+def _float16(onnx: Path, row: ArtifactRow, folder: Path) -> tuple[Path, ArtifactRow]:
+    """The file itself where it computes in float16 already, else a copy that does, and its row."""
+    import onnx as library  # here: whoever only lists devices needs no onnx
+
+    from edgekit.formats.tensorrt.half import to_float16
+
+    proto = library.load(onnx)
+    if any(tensor.data_type == library.TensorProto.FLOAT16 for tensor in proto.graph.initializer):
+        return onnx, row
+    content = to_float16(proto, onnx.name).SerializeToString(deterministic=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.float16.onnx"
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return path, row.model_copy(update={"path": path.name, "sha256": digest, "size_bytes": len(content)})
 
 
 def _wishes(options: EngineOptions) -> dict[str, Any]:
@@ -212,22 +240,35 @@ def _wishes(options: EngineOptions) -> dict[str, Any]:
     return found
 
 
-def _kept(folder: Path, row: ArtifactRow, options: EngineOptions) -> tuple[dict[str, Any], str]:
-    """The passport in `folder`, and why its engine is none for this file; '': it is one."""
+def _passport(folder: Path) -> dict[str, Any] | None:
+    """What is kept here; {} where it cannot be read, None where there is none."""
     try:
-        passport: dict[str, Any] = json.loads((folder / _RESULTS["passport"]).read_text(encoding="utf-8"))
+        read = json.loads((folder / _RESULTS["passport"]).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _unfit(
+    folder: Path, passport: Mapping[str, Any] | None, row: ArtifactRow, options: EngineOptions, version: str
+) -> str:
+    """Why the engine kept here is none for this file and these options; '' where it is one."""
+    try:
         engine = hashlib.sha256((folder / _RESULTS["engine"]).read_bytes()).hexdigest()
         json.loads((folder / _RESULTS["layers"]).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}, "no engine yet"
+        return "no engine yet"
     except (OSError, ValueError) as err:
-        return {}, f"the engine kept here cannot be read: {err}"
+        return f"the engine kept here cannot be read: {err}"
+    if not passport:
+        return "the engine kept here has no passport that can be read"
     if engine != passport.get("engine_sha256"):
-        return passport, "the engine kept here is not the one of its passport"
+        return "the engine kept here is not the one of its passport"
     if passport.get("onnx_sha256") != row.sha256:
-        return passport, "the engine kept here was built from another ONNX file"
+        return "the engine kept here was built from another ONNX file"
     wishes = _wishes(options)
-    if str(passport.get("tensorrt", "")).startswith("11."):
-        wishes["strongly_typed"] = True  # whatever was asked
+    wishes["strongly_typed"] |= _only_strong(version)
     changed = [name for name in _IN_PASSPORT if passport.get(name) != wishes[name]]
-    return passport, "; ".join(f"{name} was {passport.get(name)}, is {wishes[name]}" for name in changed)
+    return "; ".join(f"{name} was {passport.get(name)}, is {wishes[name]}" for name in changed)
