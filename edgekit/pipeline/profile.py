@@ -15,10 +15,11 @@ from edgekit.profiling.jobs import profile
 from edgekit.release.bundle import read_manifest
 from edgekit.schema.device import Device
 from edgekit.schema.load import load_target
-from edgekit.schema.manifest import ArtifactRow, Skipped
+from edgekit.schema.manifest import ArtifactRow, Manifest, Skipped
 from edgekit.schema.profile import MeasureSettings, Profile
+from edgekit.store.builds import build_of, record_build
 from edgekit.store.place import profile_database
-from edgekit.store.profiles import ProfileStore
+from edgekit.store.profiles import Origin, ProfileStore
 
 ProfileFunction = Callable[..., Profile]
 Told = Callable[[str, Mapping[str, Any]], None]
@@ -74,11 +75,13 @@ def profile_artifacts(
         DeviceError: the one artifact could not be measured.
     """
     device = find_device(request.device)
-    artifacts, instead_of = _find(request, device)
+    artifacts, instead_of, manifest = _find(request, device)
     done: list[Profile] = []
     skipped: list[Skipped] = []
     failed = False
     with ProfileStore(request.database or profile_database()) as store:
+        if manifest is not None:
+            record_build(store.database, build_of(manifest))
         for path, row in artifacts:
             if row.format == "tensorrt" and request.runtime is None:
                 reason = "its engine is built on the board by `edgekit build --device`; or name a --runtime"
@@ -108,7 +111,7 @@ def profile_artifacts(
                 )
                 failed = True
                 continue
-            store.add(found)
+            store.add(found, _origin(manifest, row))
             done.append(found)
     return ProfileReport(tuple(done), tuple(skipped), failed)
 
@@ -121,11 +124,13 @@ def runtime_of(device: Device, row: ArtifactRow) -> str:
     return LOCAL_RUNTIMES[row.format]
 
 
-def _find(request: ProfileRequest, device: Device) -> tuple[list[tuple[Path, ArtifactRow]], str | None]:
-    """Artifacts with their files, and the target that the device only stands in for."""
+def _find(
+    request: ProfileRequest, device: Device
+) -> tuple[list[tuple[Path, ArtifactRow]], str | None, Manifest | None]:
+    """Artifacts with their files, the target that the device only stands in for, and their bundle's manifest."""
     if not request.path.is_dir():
         row = describe_file(request.path, batch=request.batch, shapes=request.shapes)
-        return [(request.path, row)], device.stand_in_for
+        return [(request.path, row)], device.stand_in_for, None
     if request.shapes:
         raise SchemaError("a bundle says its own shapes", str(request.path), "leave --input-shape out")
     manifest = read_manifest(request.path)
@@ -133,7 +138,15 @@ def _find(request: ProfileRequest, device: Device) -> tuple[list[tuple[Path, Art
     if not artifacts:
         raise BundleError("it holds no .onnx and no .tflite file", str(request.path), "name another bundle")
     target = load_target(manifest.target.name, allow_override=True).target
-    return artifacts, stand_in_for(device, target)
+    return artifacts, stand_in_for(device, target), manifest
+
+
+def _origin(manifest: Manifest | None, row: ArtifactRow) -> Origin:
+    """Of an artifact: what the history should know of it."""
+    if manifest is None:
+        return Origin()
+    recipe, target = manifest.recipe.name, manifest.target.name
+    return Origin(recipe, target, manifest.content_digest, precision=row.precision, ships=True)
 
 
 def _threads(device: Device) -> int:

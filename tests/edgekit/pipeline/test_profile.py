@@ -8,8 +8,10 @@ from onnx import TensorProto, helper
 from edgekit.errors import BundleError, DeviceError, SchemaError
 from edgekit.pipeline.profile import ProfileRequest, profile_artifacts
 from edgekit.profiling.statistics import summarise
-from edgekit.release.bundle import write_bundle
+from edgekit.release.bundle import read_manifest, write_bundle
 from edgekit.schema.profile import Conditions, MeasureSettings, Profile
+from edgekit.store.builds import read_builds
+from edgekit.store.history import read_history
 from edgekit.store.profiles import ProfileStore
 
 DEVICES = """
@@ -90,6 +92,11 @@ def test_every_artifact_of_a_bundle_is_measured_with_what_the_devices_target_run
     assert ("measuring model.onnx on local", {"stage": "measuring", "done": 1, "total": 2}) in told
     with ProfileStore(here / "p.sqlite") as store:
         assert [found.artifact for found in store.all()] == ["model.onnx", "model.fp32.onnx"]
+        manifest = read_manifest(bundle)
+        lines = [(line.recipe, line.target, line.build, line.precision) for line in read_history(store.database)]
+        origin = (manifest.recipe.name, manifest.target.name, manifest.content_digest)
+        assert set(lines) == {(*origin, "int8"), (*origin, "fp32")}
+        assert [build.digest for build in read_builds(store.database)] == [manifest.content_digest]
     assert [found.artifact for found in report.profiles] == ["model.onnx", "model.fp32.onnx"]
 
 
