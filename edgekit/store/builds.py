@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection, RowMapping
@@ -52,14 +53,17 @@ class Release:
 
 
 def build_of(manifest: Manifest, git_commit: str | None = None, made_s: float | None = None) -> Build:
-    """A bundle's manifest in short. `made_s` None: now."""
+    """A bundle's manifest in short. `made_s` None: when the manifest says that it was made; where it does not, now."""
+    if made_s is None:
+        created = manifest.created_at
+        made_s = time.time() if created is None else datetime.fromisoformat(created).timestamp()
     return Build(
         digest=manifest.content_digest,
         recipe=manifest.recipe.name,
         target=manifest.target.name,
         git_commit=git_commit,
         verdict=manifest.verdict,
-        made_s=time.time() if made_s is None else made_s,
+        made_s=made_s,
         artifacts=tuple(
             BuiltArtifact(
                 path=row.path,

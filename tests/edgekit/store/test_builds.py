@@ -1,3 +1,5 @@
+from datetime import datetime
+
 import pytest
 
 from edgekit.errors import StoreError
@@ -57,7 +59,9 @@ def test_a_manifest_in_short(draft_of, tmp_path):
         (row.path, row.size_bytes, row.precision) for row in manifest.artifacts
     ]
     assert build.artifacts[2].metrics["top1"].stand_in
-    assert build_of(manifest).made_s > 1e9
+    assert manifest.created_at is not None
+    assert build_of(manifest).made_s == datetime.fromisoformat(manifest.created_at).timestamp()
+    assert build_of(manifest.model_copy(update={"created_at": None})).made_s > 1e9
 
 
 def test_the_last_release_is_the_one_that_was_marked_last(store: ProfileStore):
