@@ -106,6 +106,11 @@ class EngineBuilt:
         """Digest of the engine's file."""
         return str(self.passport["engine_sha256"])
 
+    def row(self, row: ArtifactRow) -> ArtifactRow:
+        """The row of the ONNX file as that of the engine: what `profile` and `infer` check the engine's file by."""
+        size_bytes = self.path.stat().st_size
+        return row.model_copy(update={"path": self.path.name, "sha256": self.sha256, "size_bytes": size_bytes})
+
     @property
     def runtime_options(self) -> dict[str, Any]:
         """The options that a case with the runtime `tensorrt` needs to load this engine."""

@@ -49,6 +49,7 @@ def infer(
     input_layouts: Mapping[str, str],
     *,
     threads: int = 1,
+    options: Mapping[str, Any] | None = None,
     raw: bool = False,
     session: AgentSession | None = None,
     piece_bytes: int | None = None,
@@ -65,6 +66,7 @@ def infer(
             network, which is run over them; its states are no inputs here.
         input_layouts: layout of each, by the same names.
         threads: of the runtime.
+        options: of the runtime, such as an engine's passport or a delegate.
         raw: the first of `inputs` is as stored: the device preprocesses it.
         session: on `device`; none: one of its own.
         piece_bytes: samples that are sent at a time, each piece a job of its own; none: all at once.
@@ -86,6 +88,7 @@ def infer(
         "kind": "infer",
         "runtime": runtime,
         "threads": threads,
+        "options": dict(options or {}),
         "artifact": {"path": path.name, "sha256": row.sha256},
         "feeds": "feeds.npz",
         "inputs": [

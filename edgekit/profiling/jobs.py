@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from edgekit.devices.detached import Progress
 from edgekit.devices.session import AgentSession, lease_request
@@ -30,6 +31,7 @@ def profile(
     settings: MeasureSettings,
     *,
     stand_in_for: str | None = None,
+    options: Mapping[str, Any] | None = None,
     session: AgentSession | None = None,
     on_progress: Progress | None = None,
 ) -> Profile:
@@ -42,6 +44,7 @@ def profile(
         runtime: name of the runtime.
         settings: how.
         stand_in_for: target that `device` is not of, though the artifact is for it; the device's own word otherwise.
+        options: of the runtime, such as an engine's passport or a delegate.
         session: on `device`; none: one of its own.
         on_progress: gets what the agent tells, field by field.
 
@@ -49,7 +52,8 @@ def profile(
         SchemaError: `settings` asks for another batch than the artifact was exported with.
         DeviceError: the device or the runtime failed, or measuring would take too long.
     """
-    return _measure(device, [(path, row, runtime)], settings, 1, stand_in_for, session, on_progress)[0]
+    cases = [(path, row, runtime)]
+    return _measure(device, cases, settings, 1, stand_in_for, [options or {}], session, on_progress)[0]
 
 
 def profile_interleaved(
@@ -59,6 +63,7 @@ def profile_interleaved(
     *,
     rounds: int = ROUNDS,
     stand_in_for: str | None = None,
+    options: Sequence[Mapping[str, Any]] = (),
     session: AgentSession | None = None,
     on_progress: Progress | None = None,
 ) -> tuple[Profile, ...]:
@@ -74,6 +79,7 @@ def profile_interleaved(
         settings: for all of them.
         rounds: at least 2.
         stand_in_for: as in `profile`.
+        options: of each artifact's runtime, in their order; empty: none of any.
         session: as in `profile`.
         on_progress: as in `profile`.
 
@@ -85,7 +91,8 @@ def profile_interleaved(
         raise SchemaError(f"{rounds} rounds cannot alternate", "rounds", "ask for two at least")
     if settings.sustained_s:
         raise SchemaError("a sustained run does not alternate", "sustained_s", "measure one artifact after the other")
-    return _measure(device, artifacts, settings, rounds, stand_in_for, session, on_progress)
+    each = options or [{}] * len(artifacts)
+    return _measure(device, artifacts, settings, rounds, stand_in_for, each, session, on_progress)
 
 
 def _measure(
@@ -94,12 +101,13 @@ def _measure(
     settings: MeasureSettings,
     rounds: int,
     stand_in_for: str | None,
+    options: Sequence[Mapping[str, Any]],
     session: AgentSession | None,
     on_progress: Progress | None,
 ) -> tuple[Profile, ...]:
     cases = []
     files = {}
-    for index, (path, row, runtime) in enumerate(artifacts):
+    for index, ((path, row, runtime), its_options) in enumerate(zip(artifacts, options, strict=True)):
         batch = row.inputs[0].shape[0]
         if batch != settings.batch:
             raise SchemaError(
@@ -112,12 +120,13 @@ def _measure(
         cases.append(
             {
                 "runtime": runtime,
+                "options": dict(its_options),
                 "artifact": {"path": name, "sha256": row.sha256},
                 "inputs": [tensor.model_dump() for tensor in row.inputs],
             }
         )
     limit_s = max(_MEASURE_LIMIT_S, _SUSTAINED_MARGIN * (settings.sustained_s or 0.0) * len(artifacts))
-    job = {
+    job: dict[str, Any] = {
         "kind": "profile",
         "cases": cases,
         "settings": settings.model_dump(),

@@ -115,6 +115,9 @@ def test_what_was_built_comes_back_whole(
     assert (len(built.layers), built.layers_unavailable) == (1, "")
     assert built.built_because == "no engine yet"
     assert built.progress == "phases"
+    its_row = built.row(row_of(network))
+    assert (its_row.path, its_row.sha256) == ("model.engine", built.sha256)
+    assert its_row.size_bytes == built.path.stat().st_size
     assert built.runtime_options == {"passport": dict(built.passport)}
     assert session.jobs[0]["lease"] == lease
     assert session.jobs[0]["runtime"] == "tensorrt"  # so that the board's Python with TensorRT is taken
