@@ -19,7 +19,7 @@ from edgekit.store.tables import BUILDS, PROFILES, RELEASES
 
 @dataclass(frozen=True)
 class BuiltArtifact:
-    """One file of a bundle; `metrics` on the test split, by name."""
+    """One file of a bundle; `metrics` on the test split, by name, and with the board's name as a board gave them."""
 
     path: str
     sha256: str
@@ -70,11 +70,22 @@ def build_of(manifest: Manifest, git_commit: str | None = None, made_s: float | 
                 sha256=row.sha256,
                 size_bytes=row.size_bytes,
                 precision=row.precision,
-                metrics=manifest.metrics.per_artifact.get(row.path, {}),
+                metrics={**manifest.metrics.per_artifact.get(row.path, {}), **_on_boards(manifest, row.path)},
             )
             for row in manifest.artifacts
         ),
     )
+
+
+def _on_boards(manifest: Manifest, path: str) -> dict[str, ArtifactMetric]:
+    """Of an artifact what boards gave; another number of samples is another metric."""
+    return {
+        f"{manifest.metrics.name} on {row.device}, {row.samples} samples": ArtifactMetric(
+            value=row.value, runtime=row.runtime, stand_in=row.stand_in
+        )
+        for row in manifest.board_metrics
+        if row.artifact == path
+    }
 
 
 def record_build(database: Database, build: Build, profiles: Sequence[int] = ()) -> None:

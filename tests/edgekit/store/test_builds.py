@@ -3,7 +3,7 @@ from datetime import datetime
 import pytest
 
 from edgekit.errors import StoreError
-from edgekit.schema.manifest import ArtifactMetric
+from edgekit.schema.manifest import ArtifactMetric, BoardMetricRow
 from edgekit.store.builds import (
     BuiltArtifact,
     build_of,
@@ -51,7 +51,10 @@ def test_builds_of_a_recipe_for_a_target_oldest_first(store: ProfileStore):
 def test_a_manifest_in_short(draft_of, tmp_path):
     from edgekit.release.bundle import read_manifest, write_bundle
 
-    manifest = read_manifest(write_bundle(tmp_path / "dist", "quickstart", draft_of()))
+    fields = {"device": "pi5", "stand_in": False, "runtime": "litert 2", "host_value": 0.9, "agreement_ratio": 1.0}
+    row = BoardMetricRow(artifact="model.onnx", value=0.8, samples=40, max_abs_error=0.1, **fields)
+    draft = draft_of(board_metrics=(row,))
+    manifest = read_manifest(write_bundle(tmp_path / "dist", "quickstart", draft))
     build = build_of(manifest, "c" * 40, 5.0)
     assert (build.digest, build.recipe, build.target) == (manifest.content_digest, "quickstart", "jetson-orin-nano")
     assert (build.git_commit, build.verdict, build.made_s) == ("c" * 40, "fail", 5.0)
@@ -59,6 +62,10 @@ def test_a_manifest_in_short(draft_of, tmp_path):
         (row.path, row.size_bytes, row.precision) for row in manifest.artifacts
     ]
     assert build.artifacts[2].metrics["top1"].stand_in
+    assert {name: metric.value for name, metric in build.artifacts[0].metrics.items()} == {
+        "top1": 0.9811,
+        "top1 on pi5, 40 samples": 0.8,
+    }
     assert manifest.created_at is not None
     assert build_of(manifest).made_s == datetime.fromisoformat(manifest.created_at).timestamp()
     assert build_of(manifest.model_copy(update={"created_at": None})).made_s > 1e9
