@@ -17,7 +17,11 @@ from edgekit.agent.errors import AgentError
 from edgekit.agent.jobs import run_job
 from edgekit.errors import DeviceError
 from edgekit.profiling.engines import EngineBuilt, EngineOptions, build_engine, engine_for
+from edgekit.profiling.inference import infer
+from edgekit.profiling.jobs import profile, profile_interleaved
+from edgekit.schema.device import Device
 from edgekit.schema.manifest import ArtifactRow
+from edgekit.schema.profile import MeasureSettings
 from edgekit.schema.tensors import ArtifactTensor
 from tests.edgekit.agent.runtimes.fake_gpu import NETWORK, FakeCudart, fake_tensorrt
 
@@ -238,3 +242,32 @@ def test_a_board_that_refuses_is_an_error(
     with pytest.raises(DeviceError) as caught:
         kept(tmp_path, session, network, EngineOptions(precision="int8"))
     assert "no Q/DQ" in caught.value.what
+
+
+class Recorder:
+    """A board that notes the job and does nothing."""
+
+    job: Mapping[str, Any]
+
+    def run(self, job: Mapping[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+        self.job = job
+        raise DeviceError("that was all", "board", "none")
+
+
+def test_an_engines_passport_reaches_what_measures_and_what_infers(network: Path):
+    device, board = Device(name="here", target="cpu-x86-64"), Recorder()
+    row, options = row_of(network).model_copy(update={"outputs": ()}), {"passport": {"sm": "8.7"}}
+    two = [(network, row, "tensorrt"), (network, row, "onnxruntime")]
+    with pytest.raises(DeviceError):
+        profile(device, network, row, "tensorrt", MeasureSettings(batch=2), options=options, session=board)
+    assert [case["options"] for case in board.job["cases"]] == [options]
+    with pytest.raises(DeviceError):
+        profile_interleaved(device, two, MeasureSettings(batch=2), options=[options, {}], session=board)
+    assert [case["options"] for case in board.job["cases"]] == [options, {}]
+    with pytest.raises(DeviceError):
+        profile_interleaved(device, two, MeasureSettings(batch=2), session=board)
+    assert [case["options"] for case in board.job["cases"]] == [{}, {}]
+    x = {"x": np.zeros((2, 3), np.float32)}
+    with pytest.raises(DeviceError):
+        infer(device, network, row, "tensorrt", x, {"x": "NC"}, options=options, session=board)
+    assert board.job["options"] == options
