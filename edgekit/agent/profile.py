@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -41,10 +42,10 @@ def profile(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTI
 
     Job keys: cases [{runtime, options (of the runtime; may be absent), artifact {path, sha256}, inputs [ArtifactTensor
     as a dict]}], settings (MeasureSettings as a dict), rounds, limit_s, seed; and where there is need meter (command of
-    the user's own power meter on the device), root (below which sensors lie: of a simulated board). Inputs are random
-    and fixed by the seed. With several rounds the cases run A B, B A, A B, ..., which spreads a machine's drift over
-    all of them. Settings with `sustained_s` ask for windows of about a minute instead, one after the other without a
-    pause.
+    the user's own power meter on the device), metered (true: one is read elsewhere meanwhile), root (below which
+    sensors lie: of a simulated board). Inputs are random and fixed by the seed. With several rounds the cases run A B,
+    B A, A B, ..., which spreads a machine's drift over all of them. Settings with `sustained_s` ask for windows of
+    about a minute instead, one after the other without a pause.
 
     Raises:
         AgentError: an artifact cannot be loaded or run, its process died, or measuring would take over `limit_s`.
@@ -54,9 +55,14 @@ def profile(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTI
     meters, no_others = find_meters(root, job.get("meter", ()), tools=root == ROOT)
     watch = Watch(meters, no_others, root=root)
     start = read_sensors(root)
-    if meters:
-        tell(stage="idle power", seconds=float(settings.get("idle_s", _IDLE_S)))
-        watch.idle(float(settings.get("idle_s", _IDLE_S)))
+    idle_s = float(settings.get("idle_s", _IDLE_S))
+    if idle_s and (meters or job.get("metered")):
+        _tell(stage="idle power", seconds=idle_s)
+        if meters:
+            watch.idle(idle_s)
+        else:
+            time.sleep(idle_s)  # somebody else reads a meter
+        _tell(stage="idle power read")
     workers: list[Worker] = []
 
     def between() -> float:
@@ -65,7 +71,7 @@ def profile(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTI
 
     try:
         for case in cases:
-            tell(stage="loading", artifact=str(case["artifact"]["path"]))
+            _tell(stage="loading", artifact=str(case["artifact"]["path"]))
             workers.append(Worker(case, folder, settings, seed, runtimes, between))
         _check_time(job, [float(worker.ready["expected_ms"]) for worker in workers])
         found = _sustain(settings, workers, watch) if settings.get("sustained_s") else _alternate(job, workers, watch)
@@ -78,7 +84,7 @@ def profile(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTI
     read["extra"].update({"glances": len(watch.glances()), "glance_cost_ms": watch.cost_ms})
     if settings.get("layers"):
         for case, end in zip(cases, ends):
-            tell(stage="layers", artifact=str(case["artifact"]["path"]))
+            _tell(stage="layers", artifact=str(case["artifact"]["path"]))
             end.update(read_layers(case, folder, settings, seed, runtimes, lambda: 1.0))
     results = []
     for index, (one, end) in enumerate(zip(found, ends)):
@@ -117,9 +123,9 @@ def _alternate(job: Mapping[str, Any], workers: Sequence[Worker], watch: Watch) 
     for round_index in range(rounds):
         order = range(len(workers)) if round_index % 2 == 0 else reversed(range(len(workers)))
         for index in order:
-            tell(stage="measuring", case=index, done=round_index, total=rounds)
+            _tell(stage="measuring", case=index, done=round_index, total=rounds)
             _measure(workers[index], found[index], watch, str(index), settings, duration_s, runs, round_index > 0)
-    tell(stage="measured", done=rounds, total=rounds)
+    _tell(stage="measured", done=rounds, total=rounds)
     return found
 
 
@@ -130,7 +136,7 @@ def _sustain(settings: Mapping[str, Any], workers: Sequence[Worker], watch: Watc
     found = [_Found() for _ in workers]
     for index, worker in enumerate(workers):
         for window in range(count):
-            tell(stage="measuring", case=index, done=window, total=count, left_s=whole_s * (count - window) / count)
+            _tell(stage="measuring", case=index, done=window, total=count, left_s=whole_s * (count - window) / count)
             seen = len(watch.glances(str(index)))
             reply = _measure(
                 worker, found[index], watch, str(index), settings, whole_s / count, 1, False, _KEPT_PER_WINDOW
@@ -149,7 +155,13 @@ def _sustain(settings: Mapping[str, Any], workers: Sequence[Worker], watch: Watc
                     "throttled_by": how,
                 }
             )
+    _tell(stage="measured", done=count, total=count)
     return found
+
+
+def _tell(**fields: Any) -> None:
+    """Say how far the job is, and when by this machine's clock: who reads a meter elsewhere must know."""
+    tell(at_s=time.monotonic(), **fields)
 
 
 def _measure(

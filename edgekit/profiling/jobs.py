@@ -11,6 +11,7 @@ from typing import Any
 from edgekit.devices.detached import Progress
 from edgekit.devices.session import AgentSession, lease_request
 from edgekit.errors import SchemaError
+from edgekit.profiling.host_meter import HostMeter
 from edgekit.profiling.records import Asked, profiles_of
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import ArtifactRow
@@ -137,6 +138,33 @@ def _measure(
     }
     timeout_s = _LOAD_TIMEOUT_S + 2 * limit_s
     with nullcontext(session) if session is not None else AgentSession(device) as running:
-        result = running.run(job, files, {}, timeout_s=timeout_s, on_progress=on_progress)
+        result = _metered(running, device, job, files, timeout_s, on_progress)
     measured_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return profiles_of(Asked(device, artifacts, settings, stand_in_for, measured_at), result)
+
+
+def _metered(
+    session: AgentSession,
+    device: Device,
+    job: dict[str, Any],
+    files: Mapping[str, Path],
+    timeout_s: float,
+    on_progress: Progress | None,
+) -> dict[str, Any]:
+    """Run the job with the power meter that the device names, if it names one; the agent's own stands back for it."""
+    if device.power is None:
+        return session.run(job, files, {}, timeout_s=timeout_s, on_progress=on_progress)
+    if device.power.on == "device":
+        own = {**job, "meter": list(device.power.meter)}
+        return session.run(own, files, {}, timeout_s=timeout_s, on_progress=on_progress)
+    with HostMeter(device.power.meter) as meter:
+
+        def heard(fields: Mapping[str, Any]) -> None:
+            meter.heard(fields)
+            if on_progress is not None:
+                on_progress(fields)
+
+        result = session.run({**job, "metered": True}, files, {}, timeout_s=timeout_s, on_progress=heard)
+        for index, case in enumerate(result["cases"]):
+            case["energy"] = meter.energy(index)
+    return result

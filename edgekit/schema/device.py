@@ -11,6 +11,13 @@ from edgekit.schema.simulated import Simulation
 TransportName = Literal["local", "ssh", "simulated"]
 
 
+class PowerMeter(Record):
+    """A power meter of the user's own: a command that prints watts, one reading a line, until it is ended."""
+
+    meter: tuple[str, ...] = Field(min_length=1, description="the command and its arguments")
+    on: Literal["here", "device"] = Field("here", description="where it runs: beside edgekit, or on the board")
+
+
 class Device(Record):
     """One board: how it is reached and which target it is of.
 
@@ -37,6 +44,7 @@ class Device(Record):
     stand_in_for: str | None = Field(
         None, description="target that this machine only stands in for (emulator, host CPU)"
     )
+    power: PowerMeter | None = Field(None, description="none: the board's own sensors, where it has any")
     simulate: Simulation | None = Field(None, description="simulated: what happens, and when")
 
     @model_validator(mode="after")
