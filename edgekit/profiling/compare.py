@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.profiling.quantiles import bootstrap_percentiles
 from edgekit.profiling.statistics import Floats, blocks_of, draw_blocks, interval, percentile
@@ -66,33 +67,58 @@ class Differences:
 def compare(reference: Profile, candidate: Profile, p: float = 50.0) -> Comparison:
     """How many times faster `candidate` is than `reference`, with a 95 % interval.
 
-    Args:
-        p: the percentile that is compared, in (0, 100).
-
     Profiles of one interleaved job are compared by resampling their rounds in pairs; others by resampling blocks of
     each on its own, which cannot see how much the machine changed between the two: interleave where the answer matters.
+
+    Args:
+        p: the percentile that is compared, in (0, 100).
     """
-    first, second = np.asarray(reference.samples_ms), np.asarray(candidate.samples_ms)
-    interleaved = _interleaved(reference, candidate)
-    if interleaved:
-        rounds, others = reference.conditions.extra["rounds"], candidate.conditions.extra["rounds"]
-        (draws,) = _draws(len(rounds))
-        slow = bootstrap_percentiles(first, blocks_of(len(first), rounds), draws, p)
-        fast = bootstrap_percentiles(second, blocks_of(len(second), others), draws, p)
-    else:
-        blocks, its = blocks_of(len(first)), blocks_of(len(second))
-        draws, others_draws = _draws(int(blocks.max()) + 1, int(its.max()) + 1)
-        slow = bootstrap_percentiles(first, blocks, draws, p)
-        fast = bootstrap_percentiles(second, its, others_draws, p)
-    low, high = interval(slow / fast)
-    return Comparison(
-        speedup=percentile(first, p) / percentile(second, p),
-        low=low,
-        high=high,
-        verdict=_verdict(low, high),
-        stand_in=reference.stand_in or candidate.stand_in,
-        interleaved=interleaved,
-    )
+    return Against(reference, p).compare(candidate)
+
+
+class Against:
+    """A profile that several are compared with: `compare`, its own resamples drawn once.
+
+    Args:
+        reference: what the others are held against.
+        p: the percentile that is compared, in (0, 100).
+    """
+
+    def __init__(self, reference: Profile, p: float = 50.0) -> None:
+        self._reference, self._p = reference, p
+        self._samples = np.asarray(reference.samples_ms)
+        self._blocks = blocks_of(len(self._samples))
+
+    def compare(self, candidate: Profile) -> Comparison:
+        """As the function `compare` does."""
+        reference, samples = self._reference, np.asarray(candidate.samples_ms)
+        interleaved = _interleaved(reference, candidate)
+        if interleaved:
+            rounds, others = reference.conditions.extra["rounds"], candidate.conditions.extra["rounds"]
+            (draws,) = _draws(len(rounds))
+            slow = bootstrap_percentiles(self._samples, blocks_of(len(self._samples), rounds), draws, self._p)
+            fast = bootstrap_percentiles(samples, blocks_of(len(samples), others), draws, self._p)
+        else:
+            blocks = blocks_of(len(samples))
+            slow = self._alone
+            fast = bootstrap_percentiles(samples, blocks, _draws(_count(self._blocks), _count(blocks))[1], self._p)
+        low, high = interval(slow / fast)
+        return Comparison(
+            speedup=percentile(self._samples, self._p) / percentile(samples, self._p),
+            low=low,
+            high=high,
+            verdict=_verdict(low, high),
+            stand_in=reference.stand_in or candidate.stand_in,
+            interleaved=interleaved,
+        )
+
+    @cached_property
+    def _alone(self) -> Floats:
+        return bootstrap_percentiles(self._samples, self._blocks, _draws(_count(self._blocks))[0], self._p)
+
+
+def _count(blocks: NDArray[np.int64]) -> int:
+    return int(blocks.max()) + 1
 
 
 def differences(reference: Profile, candidate: Profile) -> Differences:

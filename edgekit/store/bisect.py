@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgekit.errors import DataError
-from edgekit.profiling.compare import NEGLIGIBLE_RATIO, compare, differences
+from edgekit.profiling.compare import NEGLIGIBLE_RATIO, Against, differences
 from edgekit.schema.profile import Profile
 from edgekit.store.builds import read_builds
 from edgekit.store.history import ProfileLine, Wanted, read_history
@@ -104,7 +104,7 @@ def bisect(
     profiles = [line for line in read_history(store.database, wanted) if line.artifact == artifact]
     points = _points(store, good, bad, recipe, target)
     reader = _Reader(store, of, profiles)
-    start, end = reader.best(points[0].digest), reader.best(points[-1].digest)
+    start = reader.best(points[0].digest)
     inside = {point.digest for point in points[1:-1]}
     found = Bisection(
         recipe=recipe,
@@ -121,6 +121,7 @@ def bisect(
     )
     if isinstance(start, str):
         return replace(found, reason=f"the good end: {start}")
+    end = reader.best(points[-1].digest, start[1])
     if isinstance(end, str):
         return replace(found, reason=f"the bad end: {end}")
     judged = [reader.judge(point, start, end) for point in points]
@@ -157,35 +158,41 @@ class _Reader:
     def __init__(self, store: ProfileStore, of: Quantity, lines: Sequence[ProfileLine]) -> None:
         self._store, self._of = store, of
         self._lines = lines  # newest first
+        self._against: dict[int, Against] = {}  # the two ends, by number of their profiles
 
-    def best(self, digest: str) -> tuple[ProfileLine, Profile] | str:
-        """The newest believable profile of a build, or why there is none."""
+    def best(self, digest: str, like: Profile | None = None) -> tuple[ProfileLine, Profile] | str:
+        """The newest believable profile of a build that was measured as `like` was, or why there is none."""
         mine = [line for line in self._lines if line.build == digest]
+        reasons = ["not measured"]
         for line in mine:
-            if set(line.reasons) <= {"stand-in"} and getattr(line, self._of) is not None:
-                return line, self._store.get(line.id)
-        if not mine:
-            return "not measured"
-        reasons = [reason for reason in mine[0].reasons if reason != "stand-in"]
-        return f"INVALID: {', '.join(reasons)}" if reasons else f"{self._of} could not be read"
+            wrong = [reason for reason in line.reasons if reason != "stand-in"]
+            if wrong:
+                reasons.append(f"INVALID: {', '.join(wrong)}")
+            elif getattr(line, self._of) is None:
+                reasons.append(f"{self._of} could not be read")
+            else:
+                profile = self._store.get(line.id)
+                forbidding = () if like is None else differences(like, profile).forbidding
+                if not forbidding:
+                    return line, profile
+                reasons.append(f"measured otherwise: {'; '.join(forbidding)}")
+        return reasons[min(1, len(reasons) - 1)]  # of the newest
 
     def judge(self, point: Point, good: tuple[ProfileLine, Profile], bad: tuple[ProfileLine, Profile]) -> Point:
-        found = self.best(point.digest)
+        """The point with what is known of its build."""
+        found = self.best(point.digest, good[1])
         if isinstance(found, str):
             return replace(point, reason=found)
-        line, profile = found
+        line, _ = found
         value = float(getattr(line, self._of))
         known = replace(point, profile=line.id, value=value)
-        if forbidding := differences(good[1], profile).forbidding:
-            return replace(known, reason=f"measured otherwise: {'; '.join(forbidding)}")
         change, low, high = self._change(good, found)
         known = replace(known, change=change, low=low, high=high)
         margin = NEGLIGIBLE_RATIO - 1.0
         if (change if low is None else low) > margin:
             return replace(known, state="bad")
-        _, _, against_bad = self._change(bad, found)
-        ratio = self._change(bad, found)[0] if against_bad is None else against_bad
-        if ratio < 1.0 / NEGLIGIBLE_RATIO - 1.0:
+        against_bad, _, upper = self._change(bad, found)
+        if (against_bad if upper is None else upper) < 1.0 / NEGLIGIBLE_RATIO - 1.0:
             return replace(known, state="good")
         return replace(known, state="unclear", reason="its interval overlaps those of both ends")
 
@@ -194,7 +201,9 @@ class _Reader:
     ) -> tuple[float, float | None, float | None]:
         if self._of not in _PERCENTILES:
             return getattr(candidate[0], self._of) / getattr(reference[0], self._of) - 1.0, None, None
-        compared = compare(reference[1], candidate[1], _PERCENTILES[self._of])
+        if reference[0].id not in self._against:
+            self._against[reference[0].id] = Against(reference[1], _PERCENTILES[self._of])
+        compared = self._against[reference[0].id].compare(candidate[1])
         return compared.change, *compared.change_interval
 
 

@@ -7,7 +7,7 @@ from edgekit.store.bisect import Bisection, Wished, bisect
 from edgekit.store.builds import record_build
 from edgekit.store.profiles import Origin, ProfileStore
 from edgekit.store.sides import find_side
-from tests.edgekit.store.made import build_number, profile_of, stand_in, timed
+from tests.edgekit.store.made import build_number, hours_before, profile_of, stand_in, timed
 
 
 def add(store: ProfileStore, number: int, level_ms: float, *, spread: float = 0.01, **changes: Any) -> int:
@@ -110,6 +110,9 @@ def test_other_machines_and_settings_are_no_measurement(store: ProfileStore):
     found = searched(store, 1, 3)
     assert found.points[1].state == "not measured"
     assert found.points[1].reason == "measured otherwise: threads: 2, 4"
+    add(store, 2, 1.0, measured_at=hours_before(9))  # older, but as the ends were
+    found = searched(store, 1, 3)
+    assert (found.points[1].state, found.conclusive) == ("good", True)
 
 
 def test_ends_without_a_believable_profile_are_told(store: ProfileStore):
