@@ -5,6 +5,7 @@ it ends, the kernel ends all that runs on the board and takes the mounts and the
 undo, however the tests ended.
 """
 
+import fcntl
 import os
 import signal
 import socket
@@ -42,6 +43,8 @@ def lay(root: str, scratch: str, disk_bytes: str) -> str:
 
 def main() -> None:
     root, scratch, disk_bytes, name = sys.argv[1:]
+    lock = open(f"{root}.lock")  # held as long as the board runs, so that nobody takes its root for an old one
+    fcntl.flock(lock, fcntl.LOCK_SH)
     socket.sethostname(name)
     merged = lay(root, scratch, disk_bytes)
     os.chroot(merged)

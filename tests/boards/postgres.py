@@ -74,7 +74,7 @@ def postgres() -> Iterator[Server]:
             os.chown(folder, user.pw_uid, user.pw_gid)
             become = ["--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), "--clear-groups"]
         data = folder / "data"
-        first = [programs / "initdb", "--pgdata", data, "--username", _OWNER, "--auth", "trust", "--no-sync"]
+        first = [str(programs / "initdb"), "--pgdata", str(data), "--username", _OWNER, "--auth", "trust", "--no-sync"]
         call([*_as(become), *first, "--encoding", "UTF8", "--locale", "C.UTF-8"], timeout_s=120)
         tied = _as([*become, "--pdeathsig", "QUIT"])
         settings = [part for setting in _SETTINGS for part in ("-c", setting)]
@@ -121,7 +121,16 @@ def _unprivileged() -> pwd.struct_passwd:
 
 def _wait(process: subprocess.Popen[bytes], programs: Path, folder: Path) -> None:
     until = time.monotonic() + _START_LIMIT_S
-    ready = [programs / "pg_isready", "--quiet", "--host", folder, "--dbname", "postgres", "--username", _OWNER]
+    ready = [
+        str(programs / "pg_isready"),
+        "--quiet",
+        "--host",
+        str(folder),
+        "--dbname",
+        "postgres",
+        "--username",
+        _OWNER,
+    ]
     while subprocess.run(ready).returncode != 0:
         if process.poll() is not None or time.monotonic() > until:
             raise BoardError(f"PostgreSQL does not answer: {(folder / 'log').read_text()[-2000:]}")

@@ -115,7 +115,7 @@ def test_a_full_disk_takes_no_more(bookworm_board: Board) -> None:
 def test_the_clock_jumps_while_a_program_runs_and_the_steady_one_does_not(bookworm_board: Board) -> None:
     code = "import sys, time\nfor line in sys.stdin: print(time.time(), time.monotonic(), flush=True)"
     program = f'{bookworm_board.changeable_python} -c "{code}"'
-    command = ["ssh", "-F", bookworm_board.ssh_config, bookworm_board.alias, program]
+    command = ["ssh", "-F", str(bookworm_board.ssh_config), bookworm_board.alias, program]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as there:
         assert there.stdin is not None
         assert there.stdout is not None
