@@ -49,6 +49,7 @@ class FakeCudart:
         self.memory: dict[int, Any] = {}
         self.streams = 0
         self.copied: list[int] = []
+        self.pending: list[tuple[int, bytes]] = []
         self.cudaGetErrorString = lambda code: b"out of memory" if code.value == 2 else b"no CUDA-capable device"
 
     def __getattr__(self, name: str) -> Any:
@@ -81,6 +82,9 @@ class FakeCudart:
 
     def _cudaStreamSynchronize(self, stream: Any) -> None:
         assert stream.value == 77
+        for target, content in self.pending:
+            ctypes.memmove(target, content, len(content))
+        self.pending.clear()
 
     def _cudaMalloc(self, address: Any, size: Any) -> None:
         buffer = ctypes.create_string_buffer(size.value)
@@ -94,7 +98,10 @@ class FakeCudart:
         device = target if kind.value == 1 else source
         assert size.value <= len(self.memory[device.value])
         self.copied.append(kind.value)
-        ctypes.memmove(target.value, source.value, size.value)
+        if kind.value == 1:
+            ctypes.memmove(target.value, source.value, size.value)
+        else:  # back on the host no sooner than somebody waits for it
+            self.pending.append((target.value, ctypes.string_at(source.value, size.value)))
 
     def _cudaMemGetInfo(self, free: Any, whole: Any) -> None:
         free.value = 1_000_000 - sum(len(buffer) for buffer in self.memory.values())
