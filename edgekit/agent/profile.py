@@ -43,9 +43,10 @@ def profile(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTI
     Job keys: cases [{runtime, options (of the runtime; may be absent), artifact {path, sha256}, inputs [ArtifactTensor
     as a dict]}], settings (MeasureSettings as a dict), rounds, limit_s, seed; and where there is need meter (command of
     the user's own power meter on the device), metered (true: one is read elsewhere meanwhile), root (below which
-    sensors lie: of a simulated board). Inputs are random and fixed by the seed. With several rounds the cases run A B,
-    B A, A B, ..., which spreads a machine's drift over all of them. Settings with `sustained_s` ask for windows of
-    about a minute instead, one after the other without a pause.
+    sensors lie: of a simulated board) and lower_percentile (asked for instead where the runs for that of the settings
+    would take over limit_s; the result's `percentile` says which it was). Inputs are random and fixed by the seed. With
+    several rounds the cases run A B, B A, A B, ..., which spreads a machine's drift over all of them. Settings with
+    `sustained_s` ask for windows of about a minute instead, one after the other without a pause.
 
     Raises:
         AgentError: an artifact cannot be loaded or run, its process died, or measuring would take over `limit_s`.
@@ -73,8 +74,11 @@ def profile(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTI
         for case in cases:
             _tell(stage="loading", artifact=str(case["artifact"]["path"]))
             workers.append(Worker(case, folder, settings, seed, runtimes, between))
-        _check_time(job, [float(worker.ready["expected_ms"]) for worker in workers])
-        found = _sustain(settings, workers, watch) if settings.get("sustained_s") else _alternate(job, workers, watch)
+        settings = _affordable(job, [float(worker.ready["expected_ms"]) for worker in workers])
+        if settings.get("sustained_s"):
+            found = _sustain(settings, workers, watch)
+        else:
+            found = _alternate(settings, int(job["rounds"]), workers, watch)
         ends = [worker.finish() for worker in workers]
     finally:
         for worker in workers:
@@ -91,33 +95,41 @@ def profile(job: Mapping[str, Any], folder: Path, runtimes: RuntimeTable = RUNTI
         on_gpu = bool(end.pop("on_gpu"))
         own = {"energy": watch.energy(str(index), on_gpu), "trace": watch.trace(str(index), on_gpu)}
         results.append({**end, **vars(one), **own})
-    return {"cases": results, "conditions": read, "libraries": library_versions()}
+    percentile = settings["percentile"]
+    return {"cases": results, "conditions": read, "libraries": library_versions(), "percentile": percentile}
 
 
 def _runs(settings: Mapping[str, Any]) -> int:
     return max(int(settings["min_runs"]), runs_needed(float(settings["percentile"])))
 
 
-def _check_time(job: Mapping[str, Any], expected_ms: Sequence[float]) -> None:
-    """Refuse what would take longer than the job allows."""
-    settings, runs = job["settings"], _runs(job["settings"])
+def _affordable(job: Mapping[str, Any], expected_ms: Sequence[float]) -> Mapping[str, Any]:
+    """The settings, with the job's `lower_percentile` where the one asked for takes longer than the job allows."""
+    asked = job["settings"]
+    lower = job.get("lower_percentile")
+    for settings in [asked] if lower is None else [asked, dict(asked, percentile=lower)]:
+        if _expected_s(settings, expected_ms) <= float(job["limit_s"]):
+            return settings  # type: ignore[no-any-return]
+    raise AgentError(
+        "{} runs need about {:.0f} s, the limit is {:.0f} s".format(
+            _runs(settings), _expected_s(settings, expected_ms), float(job["limit_s"])
+        ),
+        ", ".join(str(case["artifact"]["path"]) for case in job["cases"]),
+        "ask for a lower percentile or fewer runs",
+    )
+
+
+def _expected_s(settings: Mapping[str, Any], expected_ms: Sequence[float]) -> float:
+    """Seconds that measuring cases will take, for what one run of each takes."""
     period_ms = 1e3 / float(settings["fps"]) if settings.get("fps") else 0.0
-    least_s = float(settings.get("sustained_s") or settings["duration_s"])
     if settings.get("sustained_s"):
-        expected_s = least_s * len(expected_ms)
-    else:
-        expected_s = sum(max(least_s, runs * max(one_ms, period_ms) / 1e3) for one_ms in expected_ms)
-    if expected_s > float(job["limit_s"]):
-        raise AgentError(
-            "{} runs need about {:.0f} s, the limit is {:.0f} s".format(runs, expected_s, float(job["limit_s"])),
-            ", ".join(str(case["artifact"]["path"]) for case in job["cases"]),
-            "ask for a lower percentile or fewer runs",
-        )
+        return float(settings["sustained_s"]) * len(expected_ms)
+    runs = _runs(settings)
+    return sum(max(float(settings["duration_s"]), runs * max(one_ms, period_ms) / 1e3) for one_ms in expected_ms)
 
 
-def _alternate(job: Mapping[str, Any], workers: Sequence[Worker], watch: Watch) -> list[_Found]:
+def _alternate(settings: Mapping[str, Any], rounds: int, workers: Sequence[Worker], watch: Watch) -> list[_Found]:
     """Rounds A B, B A, A B, ...; duration and runs are shared out over them."""
-    settings, rounds = job["settings"], int(job["rounds"])
     duration_s, runs = float(settings["duration_s"]) / rounds, math.ceil(_runs(settings) / rounds)
     found = [_Found() for _ in workers]
     for round_index in range(rounds):

@@ -33,6 +33,7 @@ def profile(
     *,
     stand_in_for: str | None = None,
     options: Mapping[str, Any] | None = None,
+    lower_percentile: float | None = None,
     session: AgentSession | None = None,
     on_progress: Progress | None = None,
 ) -> Profile:
@@ -46,6 +47,8 @@ def profile(
         settings: how.
         stand_in_for: target that `device` is not of, though the artifact is for it; the device's own word otherwise.
         options: of the runtime, such as an engine's passport or a delegate.
+        lower_percentile: measured instead of that of `settings` where its runs would take too long; the profile's own
+            settings say which it was. None: that is an error.
         session: on `device`; none: one of its own.
         on_progress: gets what the agent tells, field by field.
 
@@ -53,8 +56,8 @@ def profile(
         SchemaError: `settings` asks for another batch than the artifact was exported with.
         DeviceError: the device or the runtime failed, or measuring would take too long.
     """
-    cases = [(path, row, runtime)]
-    return _measure(device, cases, settings, 1, stand_in_for, [options or {}], session, on_progress)[0]
+    cases, each = [(path, row, runtime)], [options or {}]
+    return _measure(device, cases, settings, 1, stand_in_for, each, lower_percentile, session, on_progress)[0]
 
 
 def profile_interleaved(
@@ -65,6 +68,7 @@ def profile_interleaved(
     rounds: int = ROUNDS,
     stand_in_for: str | None = None,
     options: Sequence[Mapping[str, Any]] = (),
+    lower_percentile: float | None = None,
     session: AgentSession | None = None,
     on_progress: Progress | None = None,
 ) -> tuple[Profile, ...]:
@@ -81,6 +85,7 @@ def profile_interleaved(
         rounds: at least 2.
         stand_in_for: as in `profile`.
         options: of each artifact's runtime, in their order; empty: none of any.
+        lower_percentile: as in `profile`.
         session: as in `profile`.
         on_progress: as in `profile`.
 
@@ -93,7 +98,7 @@ def profile_interleaved(
     if settings.sustained_s:
         raise SchemaError("a sustained run does not alternate", "sustained_s", "measure one artifact after the other")
     each = options or [{}] * len(artifacts)
-    return _measure(device, artifacts, settings, rounds, stand_in_for, each, session, on_progress)
+    return _measure(device, artifacts, settings, rounds, stand_in_for, each, lower_percentile, session, on_progress)
 
 
 def _measure(
@@ -103,6 +108,7 @@ def _measure(
     rounds: int,
     stand_in_for: str | None,
     options: Sequence[Mapping[str, Any]],
+    lower_percentile: float | None,
     session: AgentSession | None,
     on_progress: Progress | None,
 ) -> tuple[Profile, ...]:
@@ -134,12 +140,14 @@ def _measure(
         "rounds": rounds,
         "limit_s": limit_s,
         "seed": _SEED,
+        **({} if lower_percentile is None else {"lower_percentile": lower_percentile}),
         "lease": lease_request(),
     }
     timeout_s = _LOAD_TIMEOUT_S + 2 * limit_s
     with nullcontext(session) if session is not None else AgentSession(device) as running:
         result = _metered(running, device, job, files, timeout_s, on_progress)
     measured_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    settings = settings.model_copy(update={"percentile": result["percentile"]})
     return profiles_of(Asked(device, artifacts, settings, stand_in_for, measured_at), result)
 
 

@@ -103,6 +103,16 @@ def test_what_would_take_too_long_is_refused_after_the_warm_up(tmp_path: Path):
     assert error["fix"] == "ask for a lower percentile or fewer runs"
 
 
+def test_a_lower_percentile_is_measured_where_the_asked_one_takes_too_long_and_only_there(tmp_path: Path):
+    slow = run(tmp_path, ["slow.bin"], limit_s=0.37, lower_percentile=10.0)  # 12 runs, and not 20
+    assert slow["percentile"] == 10.0
+    assert 12 <= len(slow["cases"][0]["samples_ms"]) < 20
+    fast = run(tmp_path, ["fine.bin"], lower_percentile=10.0)
+    assert fast["percentile"] == 50.0
+    error = run(tmp_path, ["slow.bin"], limit_s=0.1, lower_percentile=10.0)["error"]
+    assert error["what"].startswith("12 runs need about")
+
+
 def test_rounds_alternate_and_turn_round_and_warm_ups_are_no_samples(tmp_path: Path):
     found = run(tmp_path, ["alpha.bin", "beta.bin"], rounds=4)
     order = (tmp_path / "order.txt").read_text()

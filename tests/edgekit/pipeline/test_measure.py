@@ -37,16 +37,18 @@ def exported(target_name: str, *, restructured: bool = False):
 class Bench:
     """Answers with exact times, and notes what it was asked."""
 
-    def __init__(self, broken: str = "") -> None:
+    def __init__(self, broken: str = "", *, slow: bool = False) -> None:
+        self.slow = slow
         self.asked: list[tuple[str, str, int, str | None]] = []
         self.broken = broken
 
-    def one(self, device, path, row, runtime, settings, *, stand_in_for, session, on_progress) -> Profile:
+    def one(self, device, path, row, runtime, settings, *, stand_in_for, lower_percentile, session, on_progress):
         assert session.device is device
         on_progress({"done": 1, "total": 2})
         if path.name == self.broken:
             raise DeviceError("no reply in 30 s", "device bench", "switch it on")
         self.asked.append((path.name, runtime, settings.threads, stand_in_for))
+        settings = settings.model_copy(update={"percentile": lower_percentile} if self.slow else {})
         samples = tuple([P50_MS[path.name]] * 1000)
         return Profile(
             artifact=path.name,
@@ -128,6 +130,15 @@ def test_one_artifact_that_fails_leaves_a_reason_and_the_others_are_measured():
     assert found.failed
     assert [profile.artifact for profile in found.profiles] == ["model.tflite"]
     assert found.skipped[0].reason == "no reply in 30 s; switch it on"
+
+
+def test_a_board_too_slow_for_a_percentile_leaves_it_out_and_says_so():
+    found = measured("cpu-x86-64", Bench(slow=True))
+    assert [(row.what, row.where) for row in found.skipped] == [
+        ("p99", "model.onnx on bench"),
+        ("p99", "model.tflite on bench"),
+    ]
+    assert not found.failed
 
 
 def test_threads_are_the_targets():
