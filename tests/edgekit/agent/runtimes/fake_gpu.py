@@ -101,6 +101,7 @@ class FakeCudart:
         if kind.value == 1:
             ctypes.memmove(target.value, source.value, size.value)
         else:  # back on the host no sooner than somebody waits for it
+            ctypes.memset(target.value, 0xEE, size.value)
             self.pending.append((target.value, ctypes.string_at(source.value, size.value)))
 
     def _cudaMemGetInfo(self, free: Any, whole: Any) -> None:
