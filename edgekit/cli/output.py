@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, Any, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -15,7 +15,9 @@ from rich.text import Text
 
 from edgekit.errors import EdgekitError
 from edgekit.report.tables import add_row, plain_table
-from edgekit.schema.manifest import Override
+
+if TYPE_CHECKING:  # every command prints, and few know manifests: building their schema takes a tenth of a second
+    from edgekit.schema.manifest import Override
 
 PIPED_WIDTH = 160
 F = TypeVar("F", bound=Callable[..., Any])

@@ -1,6 +1,11 @@
 """How numbers are shown, the same in the terminal and in report.html. A value that is not known is an en dash."""
 
-from edgekit.schema.manifest import ArtifactRow, GateRow, ProfileRow
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a list of profiles should not wait for the manifest's schema
+    from edgekit.schema.manifest import ArtifactRow, GateRow, ProfileRow
 
 UNKNOWN = "–"
 
