@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from edgekit.devices.session import AgentSession, lease_request
 from edgekit.errors import BundleError, DeviceError, SchemaError
 from edgekit.pipeline.choose import LOCAL_RUNTIMES, stand_in_for
 from edgekit.pipeline.request import find_device
 from edgekit.profiling.bare import describe_file
+from edgekit.profiling.engines import EngineBuilt, EngineOptions, engine_for
 from edgekit.profiling.jobs import profile
 from edgekit.release.bundle import read_manifest
 from edgekit.schema.device import Device
@@ -18,12 +22,14 @@ from edgekit.schema.load import load_target
 from edgekit.schema.manifest import ArtifactRow, Manifest, Skipped
 from edgekit.schema.profile import MeasureSettings, Profile
 from edgekit.store.builds import build_of, record_build
-from edgekit.store.place import profile_database
+from edgekit.store.place import default_home, profile_database
 from edgekit.store.profiles import Origin, ProfileStore
 
 ProfileFunction = Callable[..., Profile]
+EngineFunction = Callable[..., EngineBuilt]
 Told = Callable[[str, Mapping[str, Any]], None]
 _MODELS = (".onnx", ".tflite")
+_ENGINES: Mapping[str, Literal["fp16", "int8"]] = {"fp16": "fp16", "int8": "int8"}  # others are built as they are
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,17 @@ class ProfileReport:
 
 
 def profile_artifacts(
-    request: ProfileRequest, told: Told = lambda title, fields: None, *, profile: ProfileFunction = profile
+    request: ProfileRequest,
+    told: Told = lambda title, fields: None,
+    *,
+    profile: ProfileFunction = profile,
+    engine_for: EngineFunction = engine_for,
+    session_on: Callable[[Device], AbstractContextManager[AgentSession]] = AgentSession,
 ) -> ProfileReport:
     """Measure every artifact that the request names, one after the other, and keep the profiles in the database.
 
     An artifact that fails leaves its reason and does not stop the others; where there is only one, its error is raised.
+    What runs in TensorRT is built into an engine on the board first, which is kept in the store's folder for next time.
 
     Args:
         told: gets the title of what is being done, and what the agent tells of it, field by field.
@@ -79,29 +91,45 @@ def profile_artifacts(
     done: list[Profile] = []
     skipped: list[Skipped] = []
     failed = False
-    with ProfileStore(request.database or profile_database()) as store:
+    with ProfileStore(request.database or profile_database()) as store, session_on(device) as session:
         if manifest is not None:
             record_build(store.database, build_of(manifest))
         for path, row in artifacts:
-            if row.format == "tensorrt" and request.runtime is None:
-                reason = "its engine is built on the board by `edgekit build --device`; or name a --runtime"
+            runtime = request.runtime or runtime_of(device, row)
+            if row.format == "tensorrt" and runtime != "tensorrt" and request.runtime is None:
+                reason = f"{device.name} has no TensorRT; --runtime names what should stand in for it"
                 skipped.append(Skipped(what="latency", where=f"{row.path} on {device.name}", reason=reason))
-                failed = failed or instead_of is None
                 continue
             title = f"measuring {row.path} on {device.name}"
             settings = request.settings.model_copy(
                 update={"threads": request.threads or _threads(device), "batch": request.batch or _batch(row)}
             )
-            told(title, {})
             try:
+                file, described, options = path, row, {}
+                if runtime == "tensorrt":
+                    building = f"building the engine of {row.path} on {device.name}"
+                    told(building, {})
+                    built = engine_for(
+                        session,
+                        path,
+                        row,
+                        EngineOptions(precision=_ENGINES.get(row.precision, "fp32")),
+                        default_home() / "engines" / f"{device.name}-{row.sha256[:16]}",
+                        lease=lease_request(),
+                        on_progress=partial(told, building),
+                    )
+                    file, described, options = built.path, built.row(row), built.runtime_options
+                told(title, {})
                 found = profile(
                     device,
-                    path,
-                    row,
-                    request.runtime or runtime_of(device, row),
+                    file,
+                    described,
+                    runtime,
                     settings,
                     stand_in_for=instead_of,
-                    on_progress=lambda fields, title=title: told(title, fields),
+                    options=options,
+                    session=session,
+                    on_progress=partial(told, title),
                 )
             except DeviceError as err:
                 if len(artifacts) == 1:

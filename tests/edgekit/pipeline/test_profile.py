@@ -1,4 +1,6 @@
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -17,6 +19,7 @@ from edgekit.store.profiles import ProfileStore
 DEVICES = """
 devices:
   - {name: local, target: cpu-x86-64}
+  - {name: orin, target: jetson-orin-nano, transport: ssh, address: orin.lab}
   - {name: pi, target: raspberry-pi-5, transport: ssh, address: pi.lab}
 """
 
@@ -39,8 +42,9 @@ class Board:
     def __init__(self, fails: tuple[str, ...] = ()) -> None:
         self.fails, self.asked = fails, []
 
-    def __call__(self, device, path, row, runtime, settings, *, stand_in_for=None, on_progress=None) -> Profile:
-        self.asked.append((device.name, path.name, runtime, settings, stand_in_for))
+    def __call__(self, device, path, row, runtime, settings, *, stand_in_for, options, session, on_progress) -> Profile:
+        assert session == f"session on {device.name}"
+        self.asked.append((device.name, path.name, runtime, settings, stand_in_for, options))
         on_progress({"stage": "measuring", "done": 1, "total": 2})
         if path.name in self.fails:
             raise DeviceError("no reply", f"device {device.name}", "look at it")
@@ -79,10 +83,17 @@ def request_of(path: Path, here: Path, **changes: Any) -> ProfileRequest:
     )
 
 
+def session(device):
+    return nullcontext(f"session on {device.name}")
+
+
 def test_every_artifact_of_a_bundle_is_measured_with_what_the_devices_target_runs(here: Path, bundle: Path):
     board, told = Board(), []
     report = profile_artifacts(
-        request_of(bundle, here), lambda title, fields: told.append((title, dict(fields))), profile=board
+        request_of(bundle, here),
+        lambda title, fields: told.append((title, dict(fields))),
+        profile=board,
+        session_on=session,
     )
     assert [(asked[1], asked[2]) for asked in board.asked] == [
         ("model.onnx", "onnxruntime"),
@@ -101,7 +112,7 @@ def test_every_artifact_of_a_bundle_is_measured_with_what_the_devices_target_run
 
 
 def test_one_artifact_that_fails_does_not_stop_the_others(here: Path, bundle: Path):
-    report = profile_artifacts(request_of(bundle, here), profile=Board(fails=("model.onnx",)))
+    report = profile_artifacts(request_of(bundle, here), session_on=session, profile=Board(fails=("model.onnx",)))
     assert [found.artifact for found in report.profiles] == ["model.fp32.onnx"]
     assert [(row.where, row.reason) for row in report.skipped if "model.onnx " in row.where] == [
         ("model.onnx on local", "no reply; look at it")
@@ -111,29 +122,65 @@ def test_one_artifact_that_fails_does_not_stop_the_others(here: Path, bundle: Pa
 
 def test_a_device_of_another_target_is_a_stand_in(here: Path, bundle: Path):
     board = Board()
-    profile_artifacts(request_of(bundle, here, device="pi"), profile=board)
+    profile_artifacts(request_of(bundle, here, device="pi"), profile=board, session_on=session)
     assert {asked[4] for asked in board.asked} != {None}
 
 
 def test_a_bare_file_is_described_and_measured(here: Path, double: Path):
     board = Board()
     request = request_of(double, here, threads=3, runtime="onnxruntime-unfused")
-    profile_artifacts(request, profile=board)
-    ((device, name, runtime, settings, stand_in_for),) = board.asked
+    profile_artifacts(request, profile=board, session_on=session)
+    ((device, name, runtime, settings, stand_in_for, _),) = board.asked
     assert (device, name, runtime, stand_in_for) == ("local", "double.onnx", "onnxruntime-unfused", None)
     assert (settings.threads, settings.batch) == (3, 2)  # exported at batch 2
 
 
 def test_the_one_artifact_that_fails_is_an_error(here: Path, double: Path):
     with pytest.raises(DeviceError, match="no reply"):
-        profile_artifacts(request_of(double, here), profile=Board(fails=("double.onnx",)))
+        profile_artifacts(request_of(double, here), session_on=session, profile=Board(fails=("double.onnx",)))
 
 
 def test_what_cannot_be_measured_is_refused(here: Path, bundle: Path):
     with pytest.raises(SchemaError, match="says its own shapes"):
-        profile_artifacts(request_of(bundle, here, shapes={"x": [1]}), profile=Board())
+        profile_artifacts(request_of(bundle, here, shapes={"x": [1]}), session_on=session, profile=Board())
     (here / "empty").mkdir()
     with pytest.raises(BundleError):
-        profile_artifacts(request_of(here / "empty", here), profile=Board())
+        profile_artifacts(request_of(here / "empty", here), session_on=session, profile=Board())
     with pytest.raises(DeviceError, match="no device is called 'nope'"):
-        profile_artifacts(request_of(bundle, here, device="nope"), profile=Board())
+        profile_artifacts(request_of(bundle, here, device="nope"), session_on=session, profile=Board())
+
+
+def test_what_tensorrt_runs_is_built_on_the_board_first(here: Path, bundle: Path):
+    built, board, told = [], Board(), []
+
+    def engine_for(session, path, row, options, folder, *, lease, on_progress):
+        built.append((session, path.name, options.precision, folder.parts[:2]))
+        assert lease["who"]
+        on_progress({"stage": "building", "done": 1, "total": 4})
+        return SimpleNamespace(
+            path=here / "model.engine",
+            row=lambda row: row.model_copy(update={"path": "model.engine", "sha256": "e" * 64}),
+            runtime_options={"passport": {"sm": "8.7"}},
+        )
+
+    report = profile_artifacts(
+        request_of(bundle, here, device="orin"),
+        lambda title, fields: told.append((title, dict(fields))),
+        profile=board,
+        engine_for=engine_for,
+        session_on=session,
+    )
+    assert built == [("session on orin", "model.tensorrt.onnx", "int8", (".edgekit", "engines"))]
+    (engine,) = (asked for asked in board.asked if asked[2] == "tensorrt")
+    assert (engine[1], engine[4], engine[5]) == ("model.engine", None, {"passport": {"sm": "8.7"}})
+    assert ("building the engine of model.tensorrt.onnx on orin", {"stage": "building", "done": 1, "total": 4}) in told
+    assert not report.failed
+    assert report.skipped == ()
+
+
+def test_where_there_is_no_tensorrt_nothing_stands_in_for_it_unasked(here: Path, bundle: Path):
+    report = profile_artifacts(request_of(bundle, here), profile=Board(), session_on=session)
+    assert [row.reason for row in report.skipped] == [
+        "local has no TensorRT; --runtime names what should stand in for it"
+    ]
+    assert not report.failed
