@@ -131,7 +131,7 @@ class TensorRT:
         for tensor in self._tensors:
             size = int(np.prod(self._shapes[tensor.name], dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
             self._addresses[tensor.name] = self._cuda.allocate(size)
-        self._run = api.executor(self._engine, self._context, self._addresses, self._cuda.stream)
+        self._run = api.executor(self._trt, self._engine, self._context, self._addresses, self._cuda.stream)
 
     @property
     def inputs(self) -> list[api.IoTensor]:

@@ -152,18 +152,27 @@ def tensor_shape(engine: Any, context: Any, name: str) -> tuple[int, ...]:
     return tuple(context.get_binding_shape(engine.get_binding_index(name)))
 
 
-def executor(engine: Any, context: Any, addresses: Mapping[str, int], stream: int) -> Callable[[], bool]:
+def executor(trt: Any, engine: Any, context: Any, addresses: Mapping[str, int], stream: int) -> Callable[[], bool]:
     """A function that enqueues one run on the stream; False: TensorRT refused.
 
     Args:
+        trt: the module.
         engine: whose context it is.
         context: with its input shapes set.
         addresses: of every input and output on the GPU, by name.
         stream: handle of a CUDA stream.
+
+    Raises:
+        AgentError: TensorRT refuses an address.
     """
     if hasattr(engine, "num_io_tensors"):
         for name, address in addresses.items():
-            context.set_tensor_address(name, address)
+            if not context.set_tensor_address(name, address):
+                raise AgentError(
+                    f"TensorRT {trt.__version__} does not take the memory of tensor {name!r}",
+                    "runtime tensorrt",
+                    "build the engine again; its inputs and outputs must lie on the GPU",
+                )
         return lambda: bool(context.execute_async_v3(stream))
     bindings = [addresses[engine.get_binding_name(index)] for index in range(engine.num_bindings)]
     return lambda: bool(context.execute_async_v2(bindings, stream))
