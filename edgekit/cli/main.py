@@ -20,6 +20,7 @@ from edgekit.schema.find import suggest
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "build": ("edgekit.cli.build:build", "Turn a recipe into a measured, gated bundle."),
     "plan": ("edgekit.cli.plan:plan", "Say what a build would do, and what is cached."),
+    "predict": ("edgekit.cli.predict:predict", "Estimate a network's latency on a board that is not here."),
     "profile": ("edgekit.cli.profile:profile", "Measure an artifact or a bundle on a device."),
     "history": ("edgekit.cli.history:history", "List what was measured, newest first; mark releases."),
     "compare": ("edgekit.cli.compare:compare", "Compare two builds, artifacts or profiles, with intervals."),
