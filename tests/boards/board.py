@@ -148,6 +148,8 @@ class Board:
         if self._holder is not None:
             self._holder.kill()
             self._holder.wait()
+        if self._sshd is not None:
+            self._sshd.wait(30)
         if self._link is not None:
             with suppress(BoardError):  # the kernel may have been quicker
                 call(["ip", "link", "delete", self._link.interface])
@@ -164,7 +166,11 @@ class Board:
         entered = ["nsenter", "--target", str(self._pid), "--net", "--mount", "--pid", "--uts", "--root", "--wd"]
         with self.log.open("ab") as log:
             self._sshd = subprocess.Popen(
-                [*entered, "/usr/sbin/sshd", "-D", "-e"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*entered, "/usr/sbin/sshd", "-D", "-e"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=self._stays,
             )
         until = time.monotonic() + _START_LIMIT_S
         while not self._answers():

@@ -43,8 +43,8 @@ def lay(root: str, scratch: str, disk_bytes: str) -> str:
 
 def main() -> None:
     root, scratch, disk_bytes, name = sys.argv[1:]
-    lock = open(f"{root}.lock")  # held as long as the board runs, so that nobody takes its root for an old one
-    fcntl.flock(lock, fcntl.LOCK_SH)
+    # held as long as the board runs, so that nobody takes its root for an old one
+    fcntl.flock(os.open(f"{root}.lock", os.O_RDONLY), fcntl.LOCK_SH)
     socket.sethostname(name)
     merged = lay(root, scratch, disk_bytes)
     os.chroot(merged)
