@@ -208,7 +208,7 @@ def engine_for(
     board = session.run(job, {}, {}, timeout_s=_ASK_TIMEOUT_S)
     version = str(board["here"]["tensorrt"])
     if options.precision == "fp16" and (options.strongly_typed or _only_strong(version)):
-        onnx, row = _float16(onnx, row, folder)
+        onnx, row = float16_copy(onnx, row, folder)
     reasons = (explained(board["differences"]) if kept else "", _unfit(folder, kept, row, options, version))
     if kept is None or any(reasons):
         because = "; ".join(reason for reason in reasons if reason)
@@ -222,8 +222,12 @@ def _only_strong(version: str) -> bool:
     return int(version.partition(".")[0]) >= 11
 
 
-def _float16(onnx: Path, row: ArtifactRow, folder: Path) -> tuple[Path, ArtifactRow]:
-    """The file itself where it computes in float16 already, else a copy that does, and its row."""
+def float16_copy(onnx: Path, row: ArtifactRow, folder: Path) -> tuple[Path, ArtifactRow]:
+    """The file itself where it computes in float16 already, else a copy in `folder` that does; and its row.
+
+    Raises:
+        FormatError: the network cannot be turned to float16.
+    """
     import onnx as library  # here: whoever only lists devices needs no onnx
 
     from edgekit.formats.tensorrt.half import to_float16

@@ -92,7 +92,9 @@ def build_command(
     if options.workspace_bytes is not None:
         mebibytes = options.workspace_bytes // (1 << 20)
         argv.append(
-            f"--memPoolSize=workspace:{mebibytes}" if _has(help_text, "--memPoolSize") else f"--workspace={mebibytes}"
+            f"--memPoolSize=workspace:{mebibytes}"
+            if has_flag(help_text, "--memPoolSize")
+            else f"--workspace={mebibytes}"
         )
     if options.optimisation_level is not None:
         _need(program, help_text, "--builderOptimizationLevel", "leave optimisation_level out")
@@ -107,7 +109,7 @@ def build_command(
         for end, name in (("min", "--minShapes"), ("opt", "--optShapes"), ("max", "--maxShapes")):
             argv.append(f"{name}={_shapes({key: row[end] for key, row in shapes.items()})}")
     argv += _dla(options)
-    argv.append("--skipInference" if _has(help_text, "--skipInference") else "--buildOnly")
+    argv.append("--skipInference" if has_flag(help_text, "--skipInference") else "--buildOnly")
     return [*argv, *_verbosity(help_text)]
 
 
@@ -143,9 +145,9 @@ def measure_command(
         f"--exportLayerInfo={outputs['layers']}",
         "--separateProfileRun",
     ]
-    if _has(help_text, "--includeDataTransfers"):
+    if has_flag(help_text, "--includeDataTransfers"):
         argv.append("--includeDataTransfers")
-    if _has(help_text, "--noCudaGraph"):
+    if has_flag(help_text, "--noCudaGraph"):
         argv.append("--noCudaGraph")
     for shapes in options.profiles:
         argv.append(f"--shapes={_shapes({key: row['opt'] for key, row in shapes.items()})}")
@@ -154,8 +156,14 @@ def measure_command(
 
 
 def _precision(program: str, help_text: str, options: EngineOptions) -> list[str]:
-    if not _has(help_text, "--fp16"):  # from 11 on types of the network decide
-        return []
+    if not has_flag(help_text, "--fp16"):  # from 11 on types of the network decide
+        if options.precision == "fp16" and not options.strongly_typed:
+            raise DeviceError(
+                "this trtexec makes no fp16 of float32",
+                program,
+                "give a float16 file, and set strongly_typed to say so",
+            )
+        return ["--noTF32"] if options.precision == "fp32" else []
     if options.strongly_typed:
         _need(program, help_text, "--stronglyTyped", "leave strongly_typed out")
         return ["--stronglyTyped"]
@@ -169,19 +177,20 @@ def _dla(options: EngineOptions) -> list[str]:
 
 
 def _verbosity(help_text: str) -> list[str]:
-    return ["--profilingVerbosity=detailed" if _has(help_text, "--profilingVerbosity") else "--nvtxMode=verbose"]
+    return ["--profilingVerbosity=detailed" if has_flag(help_text, "--profilingVerbosity") else "--nvtxMode=verbose"]
 
 
 def _shapes(shapes: Mapping[str, Sequence[int]]) -> str:
     return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
 
 
-def _has(help_text: str, flag: str) -> bool:
+def has_flag(help_text: str, flag: str) -> bool:
+    """Whether `--help` names a flag."""
     return re.search(rf"{re.escape(flag)}\b", help_text) is not None
 
 
 def _need(program: str, help_text: str, flag: str, fix: str) -> None:
-    if not _has(help_text, flag):
+    if not has_flag(help_text, flag):
         raise DeviceError(f"this trtexec has no {flag}", program, fix)
 
 

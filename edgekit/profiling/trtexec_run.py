@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from edgekit.devices.transport import Completed, Transport
 from edgekit.errors import DeviceError
 from edgekit.profiling import trtexec
-from edgekit.profiling.engines import EngineOptions
+from edgekit.profiling.engines import EngineOptions, float16_copy
 from edgekit.profiling.statistics import percentile, summarise, verdict
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import ArtifactRow
@@ -52,6 +53,7 @@ def profile_by_trtexec(
 
     Raises:
         DeviceError: the board has no trtexec, trtexec failed, or the settings ask for what it cannot do.
+        FormatError: fp16 needs a float16 copy there, and the network cannot be turned to float16.
     """
     where = f"device {device.name}, trtexec"
     if settings.fps is not None or settings.sustained_s is not None:
@@ -78,7 +80,12 @@ def _measured(
 ) -> Profile:
     help_text = _said(transport.run([program, "--help"], timeout_s=_SHORT_S))
     network, engine = folder / "model.onnx", folder / "model.engine"
-    transport.push(onnx, network)
+    if options.precision == "fp16" and (options.strongly_typed or not trtexec.has_flag(help_text, "--fp16")):
+        options = replace(options, strongly_typed=True)
+        with tempfile.TemporaryDirectory(prefix="edgekit-") as here:
+            transport.push(float16_copy(onnx, row, Path(here))[0], network)
+    else:
+        transport.push(onnx, network)
     cache = _cache_folder(transport, where) / "trtexec.cache"
     _run(transport, trtexec.build_command(program, help_text, network, engine, cache, options), _BUILD_S, where)
     files = {name: folder / f"{name}.json" for name in ("times", "profile", "layers")}

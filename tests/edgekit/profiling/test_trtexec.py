@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.devices.transport import Completed
 from edgekit.errors import DeviceError
@@ -96,7 +99,12 @@ def test_versions_differ_in_how_they_are_told():
     assert build("10.3", precision="fp32")[4] == "--noTF32"
     assert build("10.3", strongly_typed=True)[4] == "--stronglyTyped"
     assert build("11.1", precision="int8")[4:] == ["--skipInference", "--profilingVerbosity=detailed"]
-    assert trtexec.build_command("trtexec", "--nvtxMode=mode", *FILES, EngineOptions())[-1] == "--nvtxMode=verbose"
+    assert build("11.1", strongly_typed=True)[4:] == ["--skipInference", "--profilingVerbosity=detailed"]
+    assert build("11.1", precision="fp32")[4] == "--noTF32"
+    assert (
+        trtexec.build_command("trtexec", "--nvtxMode=mode", *FILES, EngineOptions(precision="int8"))[-1]
+        == "--nvtxMode=verbose"
+    )
 
 
 def test_shapes_and_the_dla_are_named():
@@ -112,6 +120,7 @@ def test_shapes_and_the_dla_are_named():
         ("8.2", {"optimisation_level": 3}, "this trtexec has no --builderOptimizationLevel"),
         ("8.6", {"strongly_typed": True}, "this trtexec has no --stronglyTyped"),
         ("10.3", {"profiles": ({}, {})}, "2 optimisation profiles"),
+        ("11.1", {"precision": "fp16"}, "this trtexec makes no fp16 of float32"),
     ],
 )
 def test_what_a_trtexec_cannot_do_is_refused(version: str, options: dict[str, Any], what: str):
@@ -264,6 +273,7 @@ class Board:
         self.ran: list[list[str]] = []
         self.gone: list[str] = []
         self.missing = False
+        self.version = "8.2"
         self.failing = False
 
     def push(self, local: Path, remote: PurePosixPath) -> None:
@@ -287,7 +297,7 @@ class Board:
             known = {"/etc/nv_tegra_release": "# R32 (release), REVISION: 7.1, GCID: 1\n", "-m": "aarch64\n"}
             return Completed(0, known[argv[-1]], "") if argv[-1] in known else Completed(1, "", "no such file")
         if argv[-1] == "--help":
-            return Completed(0, HELP["8.2"], "")
+            return Completed(0, HELP[self.version], "")
         if self.failing:
             return Completed(1, FAILURE, "")
         if any(word.startswith("--loadEngine") for word in argv):
@@ -363,3 +373,23 @@ def test_a_frame_rate_is_refused(tmp_path: Path):
     with pytest.raises(DeviceError) as caught:
         measured(Board(tmp_path), tmp_path, fps=30.0)
     assert "frame rate" in caught.value.what
+
+
+@pytest.mark.parametrize(("version", "dtype"), [("10.3", TensorProto.FLOAT), ("11.1", TensorProto.FLOAT16)])
+def test_fp16_never_becomes_fp32_unseen(version: str, dtype: int, tmp_path: Path):
+    weight = numpy_helper.from_array(np.ones((4, 3), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])],
+        [weight],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    board = Board(tmp_path)
+    board.version = version
+    profile_by_trtexec(NANO, board, path, ROW, EngineOptions(precision="fp16"), MeasureSettings())
+    assert onnx.load(tmp_path / "model.onnx").graph.initializer[0].data_type == dtype  # what the board was sent
+    flags = {word for argv in board.ran for word in argv}
+    assert ("--fp16" in flags) == (version == "10.3")
