@@ -1,4 +1,4 @@
-"""`python -m tests.boards up NAME | down | make`: boards by hand, as root."""
+"""`python -m tests.boards up NAME | down [ALIAS] | make`: boards by hand, as root."""
 
 from __future__ import annotations
 
@@ -29,13 +29,16 @@ def up(name: str, user: str) -> None:
             shutil.rmtree(made.folder)
             raise
     told = {"pid": made.holder_pid, "interface": made.link.interface, "folder": str(made.folder), "name": name}
-    (cache() / f"up-{made.link.interface}.json").write_text(json.dumps(told))
+    (cache() / f"up-{made.alias}.json").write_text(json.dumps(told))
     print(f"ssh -F {made.ssh_config} {made.alias}")
 
 
-def down() -> None:
-    """Stop every board that `up` started."""
-    for file in sorted(cache().glob("up-*.json")):
+def down(alias: str | None) -> None:
+    """Stop one board that `up` started, or every one."""
+    found = sorted(cache().glob(f"up-{alias or '*'}.json"))
+    if alias is not None and not found:
+        raise BoardError(f"no board {alias} was started here")
+    for file in found:
         told = json.loads(file.read_text())
         folder = Path(told["folder"])
         with suppress(OSError):
@@ -55,7 +58,8 @@ def main() -> int:
     starting = commands.add_parser("up", help="start a board, and print the ssh command that logs in")
     starting.add_argument("name", choices=sorted(RECIPES))
     starting.add_argument("--user", default=USER, choices=(USER, "root"))
-    commands.add_parser("down", help="stop every board that was started so")
+    stopping = commands.add_parser("down", help="stop a board that was started so")
+    stopping.add_argument("alias", nargs="?", help="as ssh calls it; all of them if left out")
     commands.add_parser("make", help="make the roots only, into the cache")
     given = parser.parse_args()
     if (reason := why_not()) is not None:
@@ -65,7 +69,7 @@ def main() -> int:
         if given.command == "up":
             up(given.name, given.user)
         elif given.command == "down":
-            down()
+            down(given.alias)
         else:
             for recipe in RECIPES.values():
                 with root_of(recipe) as root:
