@@ -96,6 +96,9 @@ def conditions(start: Reading, end: Reading, root: Path = ROOT, during: Sequence
     if end.temperatures_c:
         extra["temperatures_c_start"] = start.temperatures_c
         extra["temperatures_c_end"] = end.temperatures_c
+    fans = _fans(root)
+    if fans:
+        extra["fans"] = fans
     looks = [start.throttle, *(glance.throttle for glance in during), end.throttle]
     if end.throttle.flags is not None:
         extra["throttle_flags_start"] = start.throttle.flags
@@ -193,6 +196,18 @@ def _temperature_files(root: Path) -> list[tuple[str, Path]]:
         for sensor in sorted(chip.glob("temp*_input")):
             label = text(chip / sensor.name.replace("_input", "_label")) or sensor.name[: -len("_input")]
             found.append((f"{name} {label}", sensor))
+    return found
+
+
+def _fans(root: Path) -> dict[str, float]:
+    """Every fan: its speed in revolutions a minute, or what drives it in parts of 255, as the kernel offers it."""
+    found: dict[str, float] = {}
+    for chip in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+        name = text(chip / "name") or chip.name
+        for file, unit in (("fan1_input", "rpm"), ("pwm1", "of 255")):
+            value = number(chip / file)
+            if value is not None:
+                found[f"{name}, {unit}"] = value
     return found
 
 

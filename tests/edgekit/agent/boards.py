@@ -79,6 +79,9 @@ def pi_5(root: Path) -> None:
             "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
             "sys/class/thermal/cooling_device0/type": "pwm-fan\n",
             "sys/class/thermal/cooling_device0/cur_state": "3\n",
+            "sys/class/hwmon/hwmon2/name": "pwmfan\n",
+            "sys/class/hwmon/hwmon2/pwm1": "175\n",
+            "sys/class/hwmon/hwmon2/fan1_input": "4870\n",
         },
     )
 

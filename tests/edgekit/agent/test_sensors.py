@@ -128,6 +128,13 @@ def test_a_glance_sees_what_has_changed(tmp_path: Path):
     assert (seen.clock_mhz, seen.temp_c, seen.throttle.flags) == (1000.0, 85.0, 0xE0008)
 
 
+def test_a_fan_is_told_by_its_speed_and_by_what_drives_it(tmp_path: Path):
+    boards.pi_5(tmp_path)
+    found = conditions(read_sensors(tmp_path), read_sensors(tmp_path), tmp_path)
+    assert found["extra"]["fans"] == {"pwmfan, rpm": 4870.0, "pwmfan, of 255": 175.0}
+    assert "fans" not in conditions(read_sensors(tmp_path / "none"), read_sensors(tmp_path / "none"), tmp_path / "none")
+
+
 def test_what_was_seen_during_the_run_counts_and_its_ends_do_not_hide_it():
     edge = Reading(clock_mhz=2400.0, governor="a", temp_c=50.0, throttle=Throttle(0x0))
     hot = Glance(1500.0, 300.0, 86.0, Throttle(0x8))
