@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from edgekit.pipeline.artifacts import HERE, Exported
 from edgekit.pipeline.parity import agreement
 from edgekit.pipeline.progress import Update
 from edgekit.pipeline.run import Workshop
+from edgekit.profiling.engines import EngineBuilt
 from edgekit.profiling.inference import PIECE_BYTES, Inference, infer
 from edgekit.schema.manifest import BoardMetricRow, Skipped
 
@@ -40,6 +42,7 @@ def evaluate_on(
     shipped: Sequence[Exported],
     workshop: Workshop,
     most: int | None,
+    engines: Mapping[str, EngineBuilt] = MappingProxyType({}),
     *,
     infer: InferFunction = infer,
 ) -> OnBoard:
@@ -50,8 +53,9 @@ def evaluate_on(
     Args:
         session: on the device.
         instead_of: target that the device only stands in for; None: it is of the target.
-        shipped: artifacts that a runtime of the device takes as they are.
+        shipped: artifacts.
         most: samples of the test split that are sent; None: all.
+        engines: of TensorRT artifacts, by their paths; one without is left out.
     """
     device, reporter = session.device, workshop.reporter
     data = workshop.data
@@ -59,6 +63,9 @@ def evaluate_on(
     layout = workshop.plan.recipe.recipe.model.inputs[0].layout
     rows, skipped, failed = [], [], False
     for one in shipped:
+        engine = engines.get(one.row.path)
+        if one.planned.variant.format == "tensorrt" and engine is None:
+            continue  # whoever builds engines has said why
         name, *others = one.row.sample_inputs
         if others:
             reason = "samples of a calibration set have one input"
@@ -69,9 +76,10 @@ def evaluate_on(
             with reporter.task(f"testing {one.row.path} on {device.name}") as update:
                 there = infer(
                     device,
-                    one.path,
-                    one.row,
+                    one.path if engine is None else engine.path,
+                    one.row if engine is None else engine.row(one.row),
                     one.planned.variant.runtime,
+                    options=None if engine is None else engine.runtime_options,
                     session=session,
                     piece_bytes=PIECE_BYTES,
                     on_progress=shown(update),

@@ -9,19 +9,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit.devices.session import AgentSession
-from edgekit.errors import DeviceError, EdgekitError
+from edgekit.errors import EdgekitError
 from edgekit.pipeline.artifacts import Exported, export_artifact
-from edgekit.pipeline.board import OnBoard, evaluate_on
-from edgekit.pipeline.choose import stand_in_for
 from edgekit.pipeline.draft import draft_bundle
-from edgekit.pipeline.measure import Measured, measure_on
-from edgekit.pipeline.plan import Plan
+from edgekit.pipeline.on_device import use_device
 from edgekit.pipeline.progress import Reporter, Silent
 from edgekit.pipeline.remember import find_regressions, remember_build, remember_profiles
 from edgekit.pipeline.request import BuildRequest, find_device, plan_build
-from edgekit.pipeline.run import Stage, Stages, Workshop, run_steps
-from edgekit.pipeline.speed import keep_faster
+from edgekit.pipeline.run import Stage, Workshop, run_steps
 from edgekit.release.bundle import check_place, read_manifest, write_bundle
 from edgekit.schema.manifest import Manifest, Skipped, StepRow
 from edgekit.store.commit import project_commit
@@ -31,7 +26,6 @@ from edgekit.store.steps import StepStore
 
 _log = logging.getLogger(__name__)
 
-_DESCRIBE_S = 120.0
 EXIT_DONE, EXIT_GATE_FAILED, EXIT_NOT_MEASURED = 0, 3, 4
 
 
@@ -75,28 +69,17 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
         stages = run_steps(workshop)
         networks = {"last": stages.model[-1], "reference": stages.model[plan.reference]}
         exported, skipped = _export(workshop, networks)
-        measured, on_board = _measure(request, plan, stages, exported, workshop)
-        measured = replace(measured, skipped=(*measured.skipped, *skipped))
-        shipped, measured = keep_faster(
-            exported, measured, plan.recipe.recipe.export.ship, plan.gates.size_bytes, reporter
-        )
-        profiles = remember_profiles(history, plan, exported, measured, commit)
-        regressions = find_regressions(history, plan, measured)
+        found = use_device(request, stages, exported, workshop)
+        found = replace(found, skipped=(*found.skipped, *skipped))
+        profiles = remember_profiles(history, plan, exported, found.measured, commit)
+        regressions = find_regressions(history, plan, found.measured)
         draft = draft_bundle(
-            workshop,
-            stages,
-            shipped,
-            measured,
-            on_board,
-            log,
-            device=device,
-            measuring=request.measure,
-            regressions=regressions,
+            workshop, stages, found, log, device=device, measuring=request.measure, regressions=regressions
         )
         bundle = write_bundle(request.out, plan.name, draft)
         manifest = read_manifest(bundle)
         remember_build(history, manifest, profiles, commit)
-    return BuildResult(bundle, manifest, stages.rows, _exit_code(request, manifest, measured.failed or on_board.failed))
+    return BuildResult(bundle, manifest, stages.rows, _exit_code(request, manifest, found.failed))
 
 
 def _export(workshop: Workshop, networks: Mapping[str, Stage]) -> tuple[tuple[Exported, ...], list[Skipped]]:
@@ -111,32 +94,6 @@ def _export(workshop: Workshop, networks: Mapping[str, Stage]) -> tuple[tuple[Ex
                 raise
             skipped.append(Skipped(what="comparison of speed", where=variant.title, reason=f"{err.what}; {err.fix}"))
     return tuple(exported), skipped
-
-
-def _measure(
-    request: BuildRequest, plan: Plan, stages: Stages, exported: tuple[Exported, ...], workshop: Workshop
-) -> tuple[Measured, OnBoard]:
-    device, target = workshop.device, plan.target.target
-    if device is None:
-        reason = "no device" if request.device is None else "--no-measure"
-        return Measured(skipped=(Skipped(what="latency", where=f"target {target.name}", reason=reason),)), OnBoard()
-    macs_ratio = stages.model[-1].row.after.macs / stages.model[plan.reference].row.after.macs
-    batch = plan.recipe.recipe.export.batch
-    on_board = OnBoard()
-    with ExitStack() as stack:
-        try:
-            with workshop.reporter.task(f"reaching {device.name}"):
-                session = stack.enter_context(AgentSession(device))
-                told = session.run({"kind": "describe"}, {}, {}, timeout_s=_DESCRIBE_S)
-        except DeviceError as err:
-            reason = f"{err.what}; {err.fix}"
-            return Measured(skipped=(Skipped(what="latency", where=err.where, reason=reason),), failed=True), on_board
-        instead_of = stand_in_for(device, target, told["machine"], told["emulated"])
-        measured = measure_on(session, instead_of, target, exported, macs_ratio, batch, workshop.reporter)
-        if device.transport != "local":  # here every artifact is tested anyway
-            shipped = [one for one in exported if one.planned.variant.ships and not one.planned.variant.stand_in]
-            on_board = evaluate_on(session, instead_of, shipped, workshop, request.device_samples)
-    return measured, on_board
 
 
 def _exit_code(request: BuildRequest, manifest: Manifest, failed: bool) -> int:

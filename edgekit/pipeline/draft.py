@@ -10,10 +10,9 @@ from types import MappingProxyType
 import edgekit
 from edgekit.nets.model import Model
 from edgekit.pipeline.artifacts import Evaluated, Exported, NetworkMetric, evaluate_artifact, float_metric
-from edgekit.pipeline.board import OnBoard
 from edgekit.pipeline.findings import find_faults
 from edgekit.pipeline.keys import path_digest
-from edgekit.pipeline.measure import Measured
+from edgekit.pipeline.on_device import OnDevice
 from edgekit.pipeline.parity import expected_codes
 from edgekit.pipeline.plan import Plan
 from edgekit.pipeline.run import Stages, Workshop
@@ -46,9 +45,7 @@ _LIBRARIES = (
 def draft_bundle(
     workshop: Workshop,
     stages: Stages,
-    exported: tuple[Exported, ...],
-    measured: Measured,
-    on_board: OnBoard,
+    found: OnDevice,
     log: Path,
     *,
     device: Device | None,
@@ -58,7 +55,7 @@ def draft_bundle(
     """Test everything that is shipped, judge it, and gather what the manifest needs.
 
     Args:
-        exported: shipped artifacts, and float versions that are not.
+        found: shipped artifacts, float versions that are not, and what a device told of them.
         device: that was named; None: none was.
         measuring: False under --no-measure.
         regressions: by artifact, how it compares with the last release, or why that cannot be said.
@@ -69,12 +66,12 @@ def draft_bundle(
     plan, recipe = workshop.plan, workshop.plan.recipe.recipe
     reference = float_metric(stages.model[plan.reference], workshop, "the float network")
     compressed = float_metric(stages.model[-1], workshop, "the compressed network in float")
-    shipped = tuple(item for item in exported if item.planned.variant.ships)
+    shipped = tuple(item for item in found.exported if item.planned.variant.ships)
     evaluated = {item.row.path: evaluate_artifact(item, workshop) for item in shipped}
-    gates = _judge(plan, reference, shipped, evaluated, measured, on_board, device, measuring, regressions)
+    gates = _judge(plan, reference, shipped, evaluated, found, device, measuring, regressions)
     last = stages.model[-1].model
     libraries = {name: version for name in _LIBRARIES if (version := library_version(name))}
-    preprocess = exported[0].row.inputs[0].preprocess
+    preprocess = shipped[0].row.inputs[0].preprocess
     return BundleDraft(
         edgekit_version=edgekit.__version__,
         recipe=RecipeRow(name=recipe.name, digest=plan.recipe.digest, text=plan.recipe.text),
@@ -95,18 +92,18 @@ def draft_bundle(
         ),
         parity=tuple(found.parity for found in evaluated.values()),
         verdict=verdict(gates),
-        files={name: path for item in shipped for name, path in item.files.items()},
+        files={**{name: path for item in shipped for name, path in item.files.items()}, **dict(found.files)},
         samples=_parity_samples(plan, shipped, evaluated),
         materials=_materials(plan, libraries),
         measured=measuring,
         overrides=plan.overrides,
-        full_profiles=measured.profiles,
-        board_metrics=on_board.rows,
-        speed=measured.speed,
+        full_profiles=found.measured.profiles,
+        board_metrics=found.board.rows,
+        speed=found.measured.speed,
         gates=gates,
         steps=stages.rows,
         kept_high=tuple(_kept_high(last)),
-        skipped=(*stages.skipped, *_not_as_asked(shipped, last), *measured.skipped, *on_board.skipped),
+        skipped=(*stages.skipped, *_not_as_asked(shipped, last), *found.skipped),
         findings=find_faults(stages, workshop),
         log=log,
     )
@@ -134,8 +131,7 @@ def _judge(
     reference: NetworkMetric,
     shipped: tuple[Exported, ...],
     evaluated: Mapping[str, Evaluated],
-    measured: Measured,
-    on_board: OnBoard,
+    found: OnDevice,
     device: Device | None,
     measuring: bool,
     regressions: Mapping[str, Comparison | str],
@@ -157,8 +153,8 @@ def _judge(
     evidence = Evidence(
         float_metric=reference.value,
         artifacts=artifacts,
-        profiles=tuple(map(profile_row, measured.profiles)),
-        board_metrics=on_board.rows,
+        profiles=tuple(map(profile_row, found.measured.profiles)),
+        board_metrics=found.board.rows,
         samples=reference.samples,
         device=device.name if device is not None and measuring else None,
         device_reason="no device" if device is None else "--no-measure",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from edgekit.devices.session import AgentSession
@@ -12,6 +13,7 @@ from edgekit.pipeline.artifacts import Exported
 from edgekit.pipeline.board import shown
 from edgekit.pipeline.progress import Reporter
 from edgekit.profiling.compare import compare
+from edgekit.profiling.engines import EngineBuilt
 from edgekit.profiling.jobs import profile, profile_interleaved
 from edgekit.schema.manifest import Skipped, SpeedRow
 from edgekit.schema.profile import MeasureSettings, Profile
@@ -50,6 +52,7 @@ def measure_on(
     macs_ratio: float,
     batch: int,
     reporter: Reporter,
+    engines: Mapping[str, EngineBuilt] = MappingProxyType({}),
     *,
     profile: ProfileFunction = profile,
     profile_interleaved: InterleavedFunction = profile_interleaved,
@@ -64,6 +67,7 @@ def measure_on(
         exported: shipped artifacts and float versions of them.
         macs_ratio: MACs left / MACs of the float reference.
         batch: that the artifacts were exported with.
+        engines: of TensorRT artifacts, by their paths; one without is left out.
     """
     device = session.device
     settings = MeasureSettings(threads=target.threads, batch=batch)
@@ -74,11 +78,9 @@ def measure_on(
     failed = False
     for one in (item for item in exported if item.planned.variant.ships):
         variant = one.planned.variant
-        if variant.format == "tensorrt":
-            reason = "its engine is built on the board: engine.json holds the command"
-            skipped.append(Skipped(what="latency", where=f"{one.row.path} on {device.name}", reason=reason))
-            failed = failed or instead_of is None
-            continue
+        engine = engines.get(one.row.path)
+        if variant.format == "tensorrt" and engine is None:
+            continue  # whoever builds engines has said why
         runtime = variant.local_runtime if instead_of and device.transport == "local" else variant.runtime
         beside = _float_versions(one, exported)
         try:
@@ -90,7 +92,11 @@ def measure_on(
                     "session": session,
                     "on_progress": shown(update),
                 }
-                if beside:
+                if engine is not None:
+                    how["options"] = engine.runtime_options
+                    taken = profile(device, engine.path, engine.row(one.row), runtime, settings, **how)
+                    found = [taken.model_copy(update={"artifact": one.row.path})]
+                elif beside:
                     everything = [(item.path, item.row, runtime) for item in (*beside.values(), one)]
                     found = profile_interleaved(device, everything, settings, **how)
                 else:

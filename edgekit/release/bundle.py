@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekit.errors import BundleError
-from edgekit.release.content import content_digest, evidence_digest
+from edgekit.release.content import EVIDENCE, content_digest, evidence_digest
 from edgekit.release.gates import write_junit
 from edgekit.release.parity import ParitySamples, parity_bytes
 from edgekit.release.paths import unsafe_path
@@ -169,7 +169,8 @@ def read_manifest(bundle: Path) -> Manifest:
 
 
 def _fill(folder: Path, name: str, draft: BundleDraft, created_at: str | None) -> None:
-    for path, source in sorted(draft.files.items()):
+    evidence = {path: source for path, source in draft.files.items() if path.startswith(EVIDENCE)}
+    for path, source in sorted(draft.files.items() - evidence.items()):
         _copy(source, folder, path)
     for row in draft.artifacts:
         _check_artifact(folder, row)
@@ -178,7 +179,9 @@ def _fill(folder: Path, name: str, draft: BundleDraft, created_at: str | None) -
     (folder / "sbom.cdx.json").write_bytes(bill)
 
     manifest = _manifest(draft, created_at, _digests(folder))
-    (folder / "evidence").mkdir()
+    (folder / EVIDENCE).mkdir()
+    for path, source in sorted(evidence.items()):
+        _copy(source, folder, path)
     for device in sorted({profile.device for profile in draft.full_profiles}):
         profiles = [item.model_dump(mode="json") for item in draft.full_profiles if item.device == device]
         profile_file = folder / "evidence" / "profiles" / f"{device}.json"

@@ -20,7 +20,7 @@ def accuracy(outputs, labels) -> float:
 
 def artifact(path: str, inputs=("image",)):
     row = SimpleNamespace(path=path, sample_inputs=list(inputs), outputs=[SimpleNamespace(network_name="logits")])
-    variant = SimpleNamespace(runtime="tflite-runtime", local_runtime="litert")
+    variant = SimpleNamespace(runtime="tflite-runtime", local_runtime="litert", format="tflite")
     return SimpleNamespace(path=path, row=row, planned=SimpleNamespace(variant=variant))
 
 

@@ -116,15 +116,6 @@ def test_this_machine_is_no_device_of_another_architecture_whatever_its_entry_sa
     assert not any(profile.stand_in for profile in measured("cpu-x86-64", Bench(), LOCAL).profiles)
 
 
-def test_a_tensorrt_artifact_has_a_reason_and_fails_only_on_a_board_that_should_run_it(monkeypatch):
-    on_x86 = measured("jetson", Bench())
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    on_jetson = measured("jetson", Bench(), Device(name="orin", target="jetson-orin-nano"))
-    assert [row.where for row in on_x86.skipped] == ["model.tensorrt.onnx on bench"]
-    assert "engine.json" in on_x86.skipped[0].reason
-    assert (on_x86.failed, on_jetson.failed) == (False, True)
-
-
 def test_one_artifact_that_fails_leaves_a_reason_and_the_others_are_measured():
     found = measured("cpu-x86-64", Bench(broken="model.onnx"))
     assert found.failed
@@ -185,3 +176,30 @@ def test_a_new_structure_and_quantisation_are_each_told_what_they_gave():
     ]
     assert [profile.artifact for profile in found.profiles] == ["model.onnx", "model.tflite"]
     assert len(found.references) == 4
+
+
+def test_an_engine_is_measured_with_its_passport_in_its_artifacts_name(monkeypatch):
+    seen = {}
+    target, files = exported("jetson")
+    engine = SimpleNamespace(
+        path=Path("kept/model.engine"), runtime_options={"passport": {"sm": "8.7"}}, row=lambda row: "the engine's row"
+    )
+    bench = Bench()
+
+    def one(device, path, row, runtime, settings, *, options=None, **how):
+        if options:
+            seen.update(path=path, row=row, runtime=runtime, options=options)
+        return bench.one(device, Path("model.onnx") if options else path, row, runtime, settings, **how)
+
+    orin = Device(name="orin", target="jetson-orin-nano", transport="ssh", address="orin")
+    session, engines = SimpleNamespace(device=orin), {"model.tensorrt.onnx": engine}
+    found = measure_on(
+        session, None, target, files, 0.5, 1, Silent(), engines, profile=one, profile_interleaved=bench.several
+    )
+    assert seen == {
+        "path": Path("kept/model.engine"),
+        "row": "the engine's row",
+        "runtime": "tensorrt",
+        "options": {"passport": {"sm": "8.7"}},
+    }
+    assert [profile.artifact for profile in found.profiles] == ["model.tensorrt.onnx", "model.onnx", "model.tflite"]

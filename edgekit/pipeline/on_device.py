@@ -1,0 +1,93 @@
+"""The part of a build that a device has: engines built, artifacts timed and tested there, and what ships for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgekit.devices.session import AgentSession
+from edgekit.errors import DeviceError
+from edgekit.pipeline.artifacts import Exported
+from edgekit.pipeline.board import OnBoard, evaluate_on
+from edgekit.pipeline.choose import stand_in_for
+from edgekit.pipeline.engines import Engines, build_engines
+from edgekit.pipeline.measure import Measured, measure_on
+from edgekit.pipeline.request import BuildRequest
+from edgekit.pipeline.run import Stages, Workshop
+from edgekit.pipeline.speed import keep_faster
+from edgekit.schema.manifest import Skipped
+
+_DESCRIBE_S = 120.0
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """What ships, and what a device told of it.
+
+    Attributes:
+        exported: what ships, and float versions that do not.
+        files: of engines that were built there, by path in the bundle.
+        skipped: what was left out, and why.
+        failed: whether something that should have been done there was not.
+    """
+
+    exported: tuple[Exported, ...]
+    measured: Measured = field(default_factory=Measured)
+    board: OnBoard = field(default_factory=OnBoard)
+    files: tuple[tuple[str, Path], ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    failed: bool = False
+
+
+def use_device(request: BuildRequest, stages: Stages, exported: tuple[Exported, ...], workshop: Workshop) -> OnDevice:
+    """Build engines, measure latency and test accuracy on the device of a build, if it has one.
+
+    Without one everything ships as it was exported. A device that fails raises nothing: what it did not tell is in
+    `skipped`. Accuracy comes last, when slower integer artifacts have made way.
+    """
+    device, plan = workshop.device, workshop.plan
+    target, reporter = plan.target.target, workshop.reporter
+    if device is None:
+        reason = "no device" if request.device is None else "--no-measure"
+        return OnDevice(exported, skipped=(Skipped(what="latency", where=f"target {target.name}", reason=reason),))
+    macs_ratio = stages.model[-1].row.after.macs / stages.model[plan.reference].row.after.macs
+    recipe = plan.recipe.recipe.export
+    with ExitStack() as stack:
+        try:
+            with reporter.task(f"reaching {device.name}"):
+                session = stack.enter_context(AgentSession(device))
+                told = session.run({"kind": "describe"}, {}, {}, timeout_s=_DESCRIBE_S)
+        except DeviceError as err:
+            reason = f"{err.what}; {err.fix}"
+            return OnDevice(exported, skipped=(Skipped(what="latency", where=err.where, reason=reason),), failed=True)
+        instead_of = stand_in_for(device, target, told["machine"], told["emulated"])
+        engines = build_engines(session, instead_of, target, exported, request.home, reporter)
+        measured = measure_on(
+            session, instead_of, target, exported, macs_ratio, recipe.batch, reporter, engines.by_path
+        )
+        shipped, measured = keep_faster(exported, measured, recipe.ship, plan.gates.size_bytes, reporter)
+        board = OnBoard()
+        if device.transport != "local":  # on this machine every artifact is tested anyway
+            board = _evaluate(session, instead_of, shipped, workshop, request.device_samples, engines)
+    return OnDevice(
+        shipped,
+        measured,
+        board,
+        tuple(engines.files(device.name).items()),
+        (*engines.skipped, *measured.skipped, *board.skipped),
+        engines.failed or measured.failed or board.failed,
+    )
+
+
+def _evaluate(
+    session: AgentSession,
+    instead_of: str | None,
+    exported: Sequence[Exported],
+    workshop: Workshop,
+    most: int | None,
+    engines: Engines,
+) -> OnBoard:
+    shipped = [one for one in exported if one.planned.variant.ships]
+    return evaluate_on(session, instead_of, shipped, workshop, most, engines.by_path)
