@@ -27,7 +27,9 @@ _MAX_RANK = 8
 # whole has no event of its own here.
 _OPERATORS = (2, 4, 8)
 _RUN = "Invoke"
+# XNNPACK's data types; P says that weights or inputs are packed
 _PRECISIONS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "QS8": "int8", "QC8": "int8", "QU8": "int8", "QD8": "int8"}
+_PRECISIONS.update({"PF32": "fp32", "PF16": "fp16", "PQS8": "int8", "QP8": "int8"})
 
 
 class _Layout(ctypes.Structure):

@@ -44,6 +44,7 @@ def test_runs_that_do_not_agree_are_refused(events: list[tuple[str, int, int]]):
         ("Fully Connected (NC, QS8, QC8W) GEMM", "int8"),
         ("Convolution (NHWC, F32) IGEMM", "fp32"),
         ("Convolution (NHWC, F16) IGEMM", "fp16"),
+        ("Convolution (NHWC, PF32) IGEMM", "fp32"),  # on arm64
         ("Transpose (ND, X32) Transpose", None),
         ("CUMSUM", None),
     ],
