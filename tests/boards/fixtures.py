@@ -38,7 +38,7 @@ def bullseye_board(_bullseye: Board) -> Iterator[Board]:
 @pytest.fixture(scope="session")
 def _postgres_server() -> Iterator[pg.Server]:
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'edgekit[postgres]'")
-    _need(pg.why_not())
+    need(pg.why_not())
     with pg.postgres() as server:
         yield server
 
@@ -51,7 +51,7 @@ def postgres_url(_postgres_server: pg.Server) -> Iterator[str]:
 
 
 def _start(name: str) -> Iterator[Board]:
-    _need(why_not())
+    need(why_not())
     running = board(name)
     try:
         made = running.__enter__()
@@ -65,7 +65,7 @@ def _start(name: str) -> Iterator[Board]:
         running.__exit__(None, None, None)
 
 
-def _need(reason: str | None) -> None:
+def need(reason: str | None) -> None:
     """Skip with the reason; fail in CI, where a test that never ran would pass for one that did."""
     if reason is not None:
         (pytest.fail if must_work() else pytest.skip)(reason)

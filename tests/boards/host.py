@@ -164,12 +164,13 @@ def debian_sources() -> list[Source]:
     found: list[Source] = []
     for file in files:
         if file.is_file() and file.suffix in (".list", ".sources"):
-            read = _one_line if file.suffix == ".list" else _deb822
+            read = one_line if file.suffix == ".list" else deb822
             found += [source for source in read(file.read_text(), release[1]) if source not in found]
     return [source for source in found if "ubuntu" not in source.uri]
 
 
-def _one_line(text: str, codename: str) -> list[Source]:
+def one_line(text: str, codename: str) -> list[Source]:
+    """Archives of a release in a file of lines, `deb [options] URI suite components`."""
     pattern = r"^deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<parts>.*)$"
     found = []
     for line in re.finditer(pattern, text, re.M):
@@ -179,7 +180,8 @@ def _one_line(text: str, codename: str) -> list[Source]:
     return found
 
 
-def _deb822(text: str, codename: str) -> list[Source]:
+def deb822(text: str, codename: str) -> list[Source]:
+    """Archives of a release in a file of stanzas, as `URIs: ...`."""
     found = []
     for stanza in re.split(r"\n\s*\n", text):
         lines = [line for line in stanza.splitlines() if not line.startswith("#")]

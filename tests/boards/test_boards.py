@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.boards import host
 from tests.boards.board import Board, board
-from tests.boards.host import BoardError, _deb822, _one_line
+from tests.boards.fixtures import need
+from tests.boards.host import BoardError, deb822, one_line
 from tests.boards.recipe import BOOKWORM, BULLSEYE
 
 
@@ -163,11 +165,25 @@ def test_a_board_dies_with_the_process_that_made_it(bookworm_board: Board) -> No
 
 def test_the_archive_is_read_from_both_forms_of_apts_sources() -> None:
     lines = "# deb http://off.example bookworm main\ndeb [signed-by=/k.gpg] http://a.example/debian bookworm main\n"
-    (source,) = _one_line(lines + "deb http://b.example/debian-security bookworm-security main\n", "bookworm")
+    (source,) = one_line(lines + "deb http://b.example/debian-security bookworm-security main\n", "bookworm")
     assert (source.uri, source.signed_by) == ("http://a.example/debian", "/k.gpg")
     stanza = "Types: deb\n# URIs: no\nURIs: http://a.example/debian\nSuites: bookworm bookworm-updates\n"
     text = f"{stanza}Components: main\nSigned-By: /k.gpg\n\nTypes: deb\nURIs: http://c.example\nSuites: nodistro\n"
-    assert _deb822(text, "bookworm") == [source]
+    assert deb822(text, "bookworm") == [source]
+
+
+def test_without_root_the_reason_is_told_and_ci_skips_nothing_it_could_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "root" in (host.why_not() or "")
+    assert not host.must_work()
+    with pytest.raises(pytest.skip.Exception, match="no namespaces"):
+        need("no namespaces")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(host, "_namespaces", lambda: True)
+    assert host.must_work()
+    with pytest.raises(pytest.fail.Exception, match="no archive"):
+        need("no archive")
 
 
 def test_a_changed_recipe_makes_another_root() -> None:
