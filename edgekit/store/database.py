@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from edgekit.errors import StoreError
 from edgekit.store.migrations import NEWEST, REVISION_TABLE, REVISIONS
 
 _LOCK_TIMEOUT_S = 30
+_WAIT_S = 0.01
 _ADVISORY_LOCK = 0x65646765  # any number that others do not lock
 _FIRST_VERSIONS: tuple[list[int], ...] = ([], [1])  # of a database from before the migrations
 _KNOWN_DIALECTS = ("sqlite", "postgresql")
@@ -164,8 +167,8 @@ def _engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below: the driver's own leave out CREATE and ALTER
-        connection.execute("PRAGMA journal_mode=WAL")  # readers and one writer at a time, none of them refused
+        connection.isolation_level = None  # transactions are begun below, so that CREATE and ALTER are in them
+        _write_ahead(connection)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -174,3 +177,20 @@ def _engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Let many read beside one writer. The file remembers it; the first time, nobody else may have it open.
+
+    SQLite refuses that at once, whatever timeout it was given, so waiting for others is done here.
+    """
+    end_s = time.monotonic() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        except sqlite3.OperationalError as err:
+            if err.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end_s:
+                raise
+            time.sleep(_WAIT_S)
+        else:
+            return

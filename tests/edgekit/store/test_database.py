@@ -1,4 +1,5 @@
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlalchemy import create_engine, inspect, text
 from edgekit.errors import StoreError
 from edgekit.schema.profile import Profile
 from edgekit.store import migrations
-from edgekit.store.database import Database
+from edgekit.store.database import Database, _write_ahead
 from edgekit.store.history import read_history
 from edgekit.store.profiles import ProfileStore
 from edgekit.store.tables import TABLES
@@ -199,7 +200,7 @@ def test_opening_what_is_up_to_date_imports_no_alembic(url: str):
     ProfileStore(url).close()
     program = f"""
 import sys
-from edgekit.store.database import Database
+from edgekit.store.database import Database, _write_ahead
 Database({url!r}).close()
 heavy = [name for name in ("alembic", "numpy", "torch") if name in sys.modules]
 assert not heavy, heavy
@@ -231,3 +232,31 @@ def test_what_cannot_be_opened_says_so_without_the_password(url: str):
     with pytest.raises(StoreError) as caught:
         Database(url)
     assert "secret" not in str(caught.value)
+
+
+class Refusing:
+    """A connection that refuses so often; real ones do so when two processes change the mode of a new file at once."""
+
+    def __init__(self, code: int, times: int) -> None:
+        self.code, self.left, self.asked = code, times, 0
+        self.real = sqlite3.connect(":memory:")
+
+    def execute(self, statement: str) -> sqlite3.Cursor:
+        self.asked += 1
+        if self.asked <= self.left:
+            error = sqlite3.OperationalError("refused")
+            error.sqlite_errorcode = self.code
+            raise error
+        return self.real.execute(statement)
+
+
+def test_a_mode_that_cannot_be_changed_just_now_is_asked_for_again():
+    connection = Refusing(sqlite3.SQLITE_BUSY, 2)
+    _write_ahead(connection)
+    connection.real.close()
+    assert connection.asked == 3
+    broken = Refusing(sqlite3.SQLITE_NOTADB, 2)
+    with pytest.raises(sqlite3.OperationalError):
+        _write_ahead(broken)
+    broken.real.close()
+    assert broken.asked == 1
