@@ -7,10 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgekit.agent.feeds import random_feeds
-from edgekit.agent.workers import thinned
 from tests.edgekit.agent import boards
 
 # In a fresh interpreter: the agent forks its workers, which a test process full of threads must not do.
@@ -130,21 +126,6 @@ def test_each_artifacts_peak_memory_is_its_own(tmp_path: Path):
     assert heavy["load_rss_bytes"] < light["peak_rss_bytes"] + 20_000_000  # read before the artifact was loaded
 
 
-def test_random_feeds_are_fixed_and_fill_their_ranges():
-    inputs = [
-        {"name": "f", "dtype": "float32", "shape": [2, 500], "scale": None},
-        {"name": "q", "dtype": "int8", "shape": [2, 5000], "scale": 0.1},
-        {"name": "i", "dtype": "int64", "shape": [1, 7], "scale": None},
-    ]
-    first, second, other = random_feeds(inputs, 0), random_feeds(inputs, 0), random_feeds(inputs, 1)
-    for name in ("f", "q", "i"):
-        np.testing.assert_array_equal(first[name], second[name])
-    assert not np.array_equal(first["q"], other["q"])
-    assert (first["q"].min(), first["q"].max(), first["q"].dtype) == (-128, 127, np.int8)
-    assert abs(first["f"].std() - 1) < 0.1
-    assert not first["i"].any()
-
-
 def settings_of(**changes: Any) -> dict[str, Any]:
     quick = {"threads": 1, "warmup_ms": 0.0, "warmup_runs": 2, "duration_s": 1e-9, "min_runs": 8, "percentile": 50.0}
     return {**quick, **changes}
@@ -199,13 +180,6 @@ def test_a_sustained_run_comes_in_windows_and_keeps_what_it_saw_in_each(tmp_path
     assert all(window["wall_s"] >= 0.25 for window in case["windows"])
     assert [window["temp_c_max"] for window in case["windows"]] == [61.342, 61.342]
     assert [window["throttled"] for window in case["windows"]] == [False, False]
-
-
-def test_thinning_keeps_every_kth_sample():
-    samples = [float(i) for i in range(10)]
-    assert thinned(samples, None) == samples
-    assert thinned(samples, 10) == samples
-    assert thinned(samples, 4) == [0.0, 3.0, 6.0, 9.0]
 
 
 def test_layers_come_from_a_process_of_their_own(tmp_path: Path):
