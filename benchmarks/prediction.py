@@ -58,7 +58,7 @@ NETWORKS = {
 }
 QUICK = ("ResNet-20", "ResNet-8", "DS-CNN", "MobileNetV1 0.25, 96", "RepVGG, digits")
 LIBRARIES = ("onnxruntime", "torch", "numpy", "scipy")
-_SETTINGS = MeasureSettings(duration_s=1.5, percentile=90.0)
+_SETTINGS = MeasureSettings(duration_s=1.5, percentile=90.0, layers=True)
 _TRIES = 4
 _SAMPLES = 4
 
@@ -100,26 +100,27 @@ def measure(name: str, folder: Path, results: Results) -> list[Measured]:
     quantised = run_pass("quantize", model, QuantizeOptions(bias_correction="none"), context)
     made = []
     for precision, version in (("fp32", model), ("int8", quantised)):
-        ms, doubt = _p50_ms(version, folder)
+        taken, doubt = _measured(version, folder)
         if doubt:
             results.notes.append(f"{name}, {precision}: INVALID in {_TRIES} tries, the lowest p50 of them: {doubt}")
         costs = graph_costs(folder / "model.onnx")
-        made.append(Measured(name, costs, ms))
+        ms = taken.summary.p50_ms
+        made.append(Measured(name, costs, ms, taken.layers))
         print(f"{name}, {precision}: {ms:.4f} ms, {costs.macs / 1e6:.2f} M MACs", file=sys.stderr)
     return made
 
 
-def _p50_ms(model: Model, folder: Path) -> tuple[float, str]:
-    """p50, and why it may be doubted; empty: it is VALID."""
+def _measured(model: Model, folder: Path) -> tuple[Profile, str]:
+    """A profile with its layers, and why it may be doubted; empty: it is VALID."""
     artifact = export(model, "onnx", local_convention("onnx"), folder, "model", Export())
     local = Device(name="local", target=TARGET)
     taken: list[Profile] = []
     for _ in range(_TRIES):
         taken.append(profile(local, artifact.path, artifact.row, "onnxruntime", _SETTINGS))
         if taken[-1].valid:
-            return taken[-1].summary.p50_ms, ""
+            return taken[-1], ""
     best = min(taken, key=lambda one: one.summary.p50_ms)
-    return best.summary.p50_ms, ", ".join(best.reasons)
+    return best, ", ".join(best.reasons)
 
 
 def compare(found: Sequence[Measured], names: Sequence[str], results: Results) -> None:
@@ -142,6 +143,7 @@ def compare(found: Sequence[Measured], names: Sequence[str], results: Results) -
             results.add(case, "edgekit", "predicted, low", made.low_ms, "ms")
             results.add(case, "edgekit", "predicted, high", made.high_ms, "ms")
             results.add(case, "edgekit", "predicted / measured", made.ms / one.ms, "factor")
+            results.notes.append(f"{case}: {made.method}")
             missed.append(abs(math.log(made.ms / one.ms)))
             inside.append(made.low_ms <= one.ms <= made.high_ms)
         if missed:

@@ -18,13 +18,15 @@ from edgekit.pipeline.request import BuildRequest, plan_build
 from edgekit.profiling.predict import Estimate, Measured, estimate
 from edgekit.profiling.predict_costs import GraphCosts, graph_costs
 from edgekit.schema.load import load_devices, load_target
+from edgekit.schema.profile import LayerRow
 from edgekit.schema.target import Target
-from edgekit.store.database import Database
 from edgekit.store.digests import file_sha256
 from edgekit.store.history import ProfileLine, Wanted, read_history
+from edgekit.store.profiles import ProfileStore
 from edgekit.store.steps import StepStore
 
 RUNTIME = "onnxruntime"
+_LAYERS_IN = 5  # profiles of a file that are looked through for times of layers, newest first
 _CHANGES_NO_SHAPE = frozenset({"load", "train", "distill", "quantize"})
 
 
@@ -85,32 +87,38 @@ def predict(
 def measured_networks(database: str | Path, target: Target, folders: Iterable[Path]) -> tuple[Measured, ...]:
     """Networks of the history that were measured on boards of `target`, as far as their files are found.
 
-    Only VALID profiles count, of the target's own number of threads; several of one file count once, by their median.
+    Only VALID profiles count, of the target's own number of threads; several of one file count once, by their median,
+    with the layers of the newest that has them.
     """
     if "://" not in str(database) and not Path(database).exists():  # opening it would make it
         return ()
-    opened = Database(database)
-    try:
-        lines = read_history(opened, Wanted(runtime=RUNTIME, valid_only=True))
-    finally:
-        opened.close()
     # what a build measured says its target; a bare file's is that of the board
     known = {device.name: device.target for device in load_devices().devices.devices}
-    by_file: dict[str, list[ProfileLine]] = {}
-    for line in lines:
-        own = (line.target or known.get(line.device)) in (target.name, *target.aliases)
-        if own and line.threads == target.threads and line.batch == 1 and not line.stand_in:
-            by_file.setdefault(line.artifact_sha256, []).append(line)
-    files = _find_files(folders, {line.artifact for line in lines})
-    return tuple(
-        Measured(
-            next((line.recipe for line in same if line.recipe), sha256),
-            graph_costs(files[sha256]),
-            median(line.p50_ms for line in same),
+    with ProfileStore(database) as store:
+        by_file: dict[str, list[ProfileLine]] = {}
+        for line in read_history(store.database, Wanted(runtime=RUNTIME, valid_only=True)):
+            own = (line.target or known.get(line.device)) in (target.name, *target.aliases)
+            if own and line.threads == target.threads and line.batch == 1 and not line.stand_in:
+                by_file.setdefault(line.artifact_sha256, []).append(line)
+        files = _find_files(folders, {line.artifact for same in by_file.values() for line in same})
+        return tuple(
+            Measured(
+                next((line.recipe for line in same if line.recipe), sha256),
+                graph_costs(files[sha256]),
+                median(line.p50_ms for line in same),
+                _layers(store, same),
+            )
+            for sha256, same in by_file.items()
+            if sha256 in files
         )
-        for sha256, same in by_file.items()
-        if sha256 in files
-    )
+
+
+def _layers(store: ProfileStore, lines: Sequence[ProfileLine]) -> tuple[LayerRow, ...]:
+    """Times of layers of the newest profile that has them, of the first few."""
+    for line in lines[:_LAYERS_IN]:
+        if found := store.get(line.id).layers:
+            return found
+    return ()
 
 
 def _without(measured: Sequence[Measured], costs: GraphCosts) -> list[Measured]:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit.errors import DataError
 from edgekit.profiling.predict_costs import GraphCosts, KernelCost
+from edgekit.profiling.predict_layers import LEARNERS, fit_layers, match, relative_rates
+from edgekit.schema.profile import LayerRow
 from edgekit.schema.target import Precision, Target
 
 LEAST_NETWORKS = 4  # with fewer, leaving one out says nothing
@@ -57,11 +58,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measured:
-    """One measured artifact: which network it is a form of, what it computes, and its p50."""
+    """One measured artifact: which network it is a form of, what it computes, its p50, and its layers, if they are."""
 
     network: str
     costs: GraphCosts
     ms: float
+    layers: tuple[LayerRow, ...] = ()
 
 
 # what a fit may charge for, from coarse to fine; the data decide by the networks left out
@@ -98,26 +100,50 @@ CHARGES: Mapping[str, _Features] = {
 }
 
 
+LEAST_LAYERED = 3  # networks with times of layers from which layers are learned
+Method = Callable[[Sequence[Measured], Precision], Callable[[GraphCosts], float]]
+
+
+def _by_charges(name: str) -> Method:
+    def learn(measured: Sequence[Measured], precision: Precision) -> Callable[[GraphCosts], float]:
+        charges = CHARGES[name]
+        rows = np.array([charges(one.costs.kernels, precision) for one in measured], np.float64)
+        rates = relative_rates(rows, [one.ms for one in measured])
+        return lambda costs: max(float(np.dot(rates, charges(costs.kernels, precision))), 1e-9)
+
+    return learn
+
+
+def _by_layers(name: str) -> Method:
+    def learn(measured: Sequence[Measured], precision: Precision) -> Callable[[GraphCosts], float]:
+        found = [match(one.network, one.costs, one.layers, one.ms) for one in measured if one.layers]
+        return fit_layers(found, precision, name).predict_ms
+
+    return learn
+
+
+METHODS: Mapping[str, Method] = {
+    **{f"rates for {name}": _by_charges(name) for name in CHARGES},
+    **{name: _by_layers(name) for name in LEARNERS},
+}
+
+
 @dataclass(frozen=True)
 class Fit:
-    """Rates fitted to measured networks of one precision.
+    """What was learned of measured networks in one precision.
 
     Attributes:
-        charges: name of the row of CHARGES.
-        rates: ms per unit of each, none negative.
-        errors: ln(predicted / measured) of each network when it was left out of everything, the choice of charges too.
+        method: row of METHODS that misses networks left out the least.
+        predict_ms: for a network of any precision, as if in this one.
+        errors: ln(predicted / measured) of each network when it was left out, by the method that the others chose.
         networks: how many.
     """
 
     precision: Precision
-    charges: str
-    rates: tuple[float, ...]
-    errors: tuple[float, ...] = field(repr=False)
+    method: str
+    predict_ms: Callable[[GraphCosts], float] = field(repr=False)
+    errors: tuple[float, ...]
     networks: int
-
-    def predict_ms(self, costs: GraphCosts) -> float:
-        """For the same precision, whatever that of `costs`."""
-        return _predict(self.charges, self.rates, costs, self.precision)
 
     @property
     def error_ratio(self) -> float:
@@ -132,7 +158,7 @@ class Fit:
 
 
 def fit(measured: Sequence[Measured], precision: Precision) -> Fit:
-    """Rates for one precision, and how far off they are on networks that they have not seen.
+    """Learn from what was measured in one precision, and from how far networks are missed that were left out.
 
     Raises:
         DataError: fewer than LEAST_NETWORKS networks were measured in that precision.
@@ -145,56 +171,36 @@ def fit(measured: Sequence[Measured], precision: Precision) -> Fit:
             "history of profiles",
             f"measure {LEAST_NETWORKS} different ones at least: edgekit build RECIPE --target T --device NAME",
         )
-    errors: list[float] = []
+    missed = {name: _left_out(METHODS[name], own, networks, precision) for name in _affordable(own)}
+
+    def best(without: str | None) -> str:
+        """A network that is being judged has no say in how."""
+        return min(missed, key=lambda name: sum(abs(e) for n, e in missed[name].items() if n != without))
+
+    errors = tuple(missed[best(network)][network] for network in networks)
+    method = best(None)
+    return Fit(precision, method, METHODS[method](own, precision), errors, len(networks))
+
+
+def _left_out(
+    method: Method, own: Sequence[Measured], networks: Sequence[str], precision: Precision
+) -> dict[str, float]:
+    """ln(predicted / measured) of every network, learned from the others; the worst of its forms."""
+    missed = {}
     for network in networks:
-        rest = [one for one in own if one.network != network]
-        charges = _choose(rest)
-        rates = _rates(charges, rest)
-        missed = [
-            math.log(_predict(charges, rates, one.costs, precision) / one.ms) for one in own if one.network == network
-        ]
-        errors.append(max(missed, key=abs))
-    charges = _choose(own)
-    return Fit(precision, charges, _rates(charges, own), tuple(errors), len(networks))
+        predict_ms = method([one for one in own if one.network != network], precision)
+        forms = [one for one in own if one.network == network]
+        missed[network] = max((math.log(predict_ms(one.costs) / one.ms) for one in forms), key=abs)
+    return missed
 
 
-def _choose(measured: Sequence[Measured]) -> str:
-    """The charges whose rates miss networks left out the least; never more rates than half of the networks."""
-    networks = sorted({one.network for one in measured})
-
-    def missed(charges: str) -> float:
-        total = 0.0
-        for network in networks:
-            rates = _rates(charges, [one for one in measured if one.network != network])
-            for one in measured:
-                if one.network == network:
-                    total += abs(math.log(_predict(charges, rates, one.costs, one.costs.precision) / one.ms))
-        return total
-
-    return min(_affordable(len(networks)), key=missed)
-
-
-def _affordable(networks: int) -> list[str]:
-    names = [name for name, charges in CHARGES.items() if len(charges((), "fp32")) * 2 <= networks]
-    return names or [next(iter(CHARGES))]
-
-
-def _rates(charges: str, measured: Sequence[Measured]) -> tuple[float, ...]:
-    """Non-negative least squares of the relative error: a small network counts as much as a large one."""
-    from scipy.optimize import nnls  # an extra's
-
-    rows: NDArray[np.float64] = np.array(
-        [np.asarray(CHARGES[charges](one.costs.kernels, one.costs.precision), np.float64) / one.ms for one in measured]
-    )
-    scale = rows.max(axis=0)
-    scale[scale == 0] = 1.0
-    found, _ = nnls(rows / scale, np.ones(len(rows)))
-    return tuple(float(rate) for rate in found / scale)
-
-
-def _predict(charges: str, rates: Sequence[float], costs: GraphCosts, precision: Precision) -> float:
-    asked = CHARGES[charges](costs.kernels, precision)
-    return max(sum(rate * amount for rate, amount in zip(rates, asked, strict=True)), 1e-9)
+def _affordable(own: Sequence[Measured]) -> list[str]:
+    """Methods for which there is enough: twice as many networks as rates, one being left out; some with layers."""
+    rest = len({one.network for one in own}) - 1
+    names = [f"rates for {name}" for name, charges in CHARGES.items() if len(charges((), "fp32")) * 2 <= rest]
+    if len({one.network for one in own if one.layers}) > LEAST_LAYERED:
+        names += LEARNERS
+    return names
 
 
 def roofline_ms(costs: GraphCosts, target: Target, precision: Precision) -> float | None:
@@ -241,5 +247,4 @@ def estimate(
         f"{found.networks} networks measured; one left out was missed by a factor of {found.error_ratio:.2f} "
         f"(median), {COVERED:.0%} of them by less than {found.bar_ratio:.2f}"
     )
-    method = f"rates for {found.charges}"
-    return Estimate(target.name, runtime, precision, ms, low_ms, ms * found.bar_ratio, floor_ms, method, basis)
+    return Estimate(target.name, runtime, precision, ms, low_ms, ms * found.bar_ratio, floor_ms, found.method, basis)

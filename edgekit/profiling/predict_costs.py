@@ -39,6 +39,7 @@ class KernelCost:
         macs: multiply-accumulates at the file's batch.
         values: activations read and written.
         weights: stored numbers read.
+        names: what a runtime may call it: the node, and those that are fused into it, by their names and tensors.
     """
 
     name: str
@@ -47,6 +48,7 @@ class KernelCost:
     macs: int
     values: int
     weights: int
+    names: frozenset[str] = frozenset()
 
     def moved_bytes(self, precision: Precision) -> float:
         """Bytes of activations and weights, each moved once."""
@@ -92,6 +94,10 @@ class _Graph:
         described = [*graph.input, *graph.output, *graph.value_info]
         self.types = {value.name: value.type.tensor_type for value in described}
         self._makers = {output: node for node in graph.node for output in node.output}
+        self._users: dict[str, list[Any]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self._users.setdefault(name, []).append(node)
 
     def cost(self, node: Any) -> KernelCost:
         made = sum(self._size(name) for name in node.output if name in self.types)
@@ -100,7 +106,15 @@ class _Graph:
         read = sum(self._size(name) for name, stored in zip(inputs, weights, strict=True) if stored is None)
         stored = sum(math.prod(shape) for shape in weights if shape is not None)
         kind, macs = self._work(node, weights)
-        return KernelCost(node.name or node.output[0], node.output[0], kind, macs, made + read, stored)
+        name = node.name or node.output[0]
+        return KernelCost(name, node.output[0], kind, macs, made + read, stored, self._names(node))
+
+    def _names(self, node: Any) -> frozenset[str]:
+        names = {node.name, *node.output}
+        while len(users := self._users.get(node.output[0], [])) == 1 and users[0].op_type in _FREE:
+            node = users[0]
+            names |= {node.name, *node.output}
+        return frozenset(names - {""})
 
     def _work(self, node: Any, weights: list[tuple[int, ...] | None]) -> tuple[Kind, int]:
         attributes = {attribute.name: attribute for attribute in node.attribute}

@@ -12,7 +12,7 @@ from edgekit.errors import EdgekitError
 from edgekit.pipeline.predict import measured_networks, predict
 from edgekit.profiling.statistics import summarise
 from edgekit.schema.load import load_target
-from edgekit.schema.profile import Conditions, MeasureSettings, Profile
+from edgekit.schema.profile import Conditions, LayerRow, MeasureSettings, Profile
 from edgekit.store.profiles import Origin, ProfileStore
 
 TARGET = load_target("cpu-x86-64").target
@@ -69,6 +69,7 @@ def remember(*profiles: tuple[Profile, Origin]) -> Path:
     return Path("profiles.sqlite")
 
 
+LAYER = LayerRow(name="product0", operator="MatMul", mean_ms=0.9, ratio=1.0, runs=20)
 OURS = Origin(recipe="a", target="cpu-x86-64")
 
 
@@ -76,7 +77,7 @@ def test_only_what_may_be_learned_from_counts(tmp_path: Path):
     path = product(tmp_path / "dist/a", 8)
     other = product(tmp_path / "dist/b", 9)
     database = remember(
-        (profiled(path, 1.0), OURS),
+        (profiled(path, 1.0, layers=(LAYER,)), OURS),
         (profiled(path, 3.0), OURS),
         (profiled(path, 2.0), Origin()),  # a bare file, on a board of devices.yaml
         (profiled(path, 90.0, valid=False, reasons=("noisy",)), OURS),
@@ -89,6 +90,7 @@ def test_only_what_may_be_learned_from_counts(tmp_path: Path):
     )
     found = {one.network: one for one in measured_networks(database, TARGET, [tmp_path / "dist"])}
     assert {name: one.ms for name, one in found.items()} == {"a": 2.0, "b": 5.0}
+    assert {name: len(one.layers) for name, one in found.items()} == {"a": 1, "b": 0}
     assert found["b"].costs.macs == 4 * 9 * 9
     assert measured_networks(database, TARGET, [tmp_path / "elsewhere"]) == ()
     assert measured_networks(tmp_path / "none.sqlite", TARGET, []) == ()
