@@ -19,6 +19,7 @@ from edgekit.agent.throttle import held_back
 
 PERIOD_S = 1.0
 POWER_PERIOD_S = 0.2
+_SETTLE_S = 0.1  # after a change, before watts count: a sensor averages over the past; a short round is still seen
 _LEAST_READINGS = 3
 _LEAST_SECONDS = 0.5  # an energy counter moves in steps of up to a tenth of a second
 IDLE = "idle"
@@ -80,7 +81,7 @@ class Watch:
         """From now on what is seen belongs to `key`."""
         self._key, self._seen = key, False
         self._since = self._clock()
-        self._next_power = self._since  # a short round is seen too
+        self._next_power = self._since + _SETTLE_S
         for index, meter in self._working():
             if meter.counts:
                 self._read(index, meter)

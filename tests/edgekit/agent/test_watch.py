@@ -86,6 +86,17 @@ def test_glances_come_once_a_second_and_belong_to_what_ran():
     assert watch.cost_ms == 0.0  # this clock stands still meanwhile
 
 
+def test_watts_right_after_a_change_do_not_count():
+    clock = Clock()
+    meter = Meter(clock, 9.0, 5.0, False)
+    watch = Watch([meter], probe=Probe(), clock=clock, sleep=clock.sleep)
+    watch.idle(1.95)
+    for _ in range(4):
+        meter.step_s = clock.now + 0.05  # what was before is still seen for a moment
+        work(watch, clock, "0", 0.2)
+    assert watch.energy("0", on_gpu=False)["load_w"] == 5.0
+
+
 def test_a_round_too_short_for_a_look_gets_one_at_its_end():
     clock = Clock()
     watch = Watch(probe=Probe(), clock=clock, sleep=clock.sleep)
