@@ -116,7 +116,7 @@ def _by_charges(name: str) -> Method:
 
 def _by_layers(name: str) -> Method:
     def learn(measured: Sequence[Measured], precision: Precision) -> Callable[[GraphCosts], float]:
-        found = [match(one.network, one.costs, one.layers, one.ms) for one in measured if one.layers]
+        found = [match(one.costs, one.layers, one.ms) for one in measured if one.layers]
         return fit_layers(found, precision, name).predict_ms
 
     return learn

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -29,20 +28,21 @@ _MULTIPLIES = re.compile(r"Conv|Gemm|MatMul")
 
 @dataclass(frozen=True)
 class Layered:
-    """A measured network: its kernels with multiply-accumulates and the ms of each, and of everything else together."""
+    """A measured network: its kernels with multiply-accumulates and the ms of each, and of everything else together.
 
-    network: str
+    A profiler takes time at every layer, and its runs are others than those that were timed: its times only share out
+    the p50, which is the sum of all ms here.
+    """
+
     costs: GraphCosts
     kernels: tuple[tuple[KernelCost, float], ...]
     other_ms: float
-    ms: float
 
 
-def match(network: str, costs: GraphCosts, layers: Sequence[LayerRow], ms: float) -> Layered:
+def match(costs: GraphCosts, layers: Sequence[LayerRow], ms: float) -> Layered:
     """Which layer of a profile ran which kernel of the file: by name; the rest in order, if they are equally many.
 
     Args:
-        network: that the file is a form of.
         costs: of the file.
         layers: of its profile.
         ms: its p50, without the profiler.
@@ -64,8 +64,9 @@ def match(network: str, costs: GraphCosts, layers: Sequence[LayerRow], ms: float
         found.update(zip(left, unnamed, strict=True))
     else:
         other_ms += sum(unnamed)
-    pairs = tuple((kernel, found[kernel.name]) for kernel in costs.kernels if kernel.name in found)
-    return Layered(network, costs, pairs, other_ms, ms)
+    share = ms / (sum(found.values()) + other_ms)
+    pairs = tuple((kernel, found[kernel.name] * share) for kernel in costs.kernels if kernel.name in found)
+    return Layered(costs, pairs, other_ms * share)
 
 
 Predictor = Callable[[KernelCost], float]
@@ -112,13 +113,12 @@ class LayerFit:
     precision: Precision
     predict_kernel: Predictor
     other_rates: tuple[float, ...]
-    ratio: float
 
     def predict_ms(self, costs: GraphCosts) -> float:
         """Of a whole network."""
         kernels_ms = sum(max(self.predict_kernel(kernel), 0.0) for kernel in costs.kernels if kernel.macs)
         other_ms = float(np.dot(self.other_rates, _others(costs, self.precision)))
-        return max((kernels_ms + other_ms) * self.ratio, 1e-9)
+        return max(kernels_ms + other_ms, 1e-9)
 
 
 def fit_layers(found: Sequence[Layered], precision: Precision, learner: str) -> LayerFit:
@@ -126,9 +126,7 @@ def fit_layers(found: Sequence[Layered], precision: Precision, learner: str) -> 
     pairs = [pair for one in found for pair in one.kernels]
     others = np.array([_others(one.costs, precision) for one in found])
     rates = relative_rates(others, [max(one.other_ms, 1e-6) for one in found])
-    # a profiler takes time at every layer, so their sum is more than a run without it
-    ratio = median(one.ms / (sum(ms for _, ms in one.kernels) + one.other_ms) for one in found)
-    return LayerFit(precision, LEARNERS[learner](pairs, precision), tuple(map(float, rates)), ratio)
+    return LayerFit(precision, LEARNERS[learner](pairs, precision), tuple(map(float, rates)))
 
 
 def _others(costs: GraphCosts, precision: Precision) -> list[float]:
