@@ -19,7 +19,7 @@ from edgekit.schema.profile import LayerRow
 from edgekit.schema.target import Precision, Target
 
 LEAST_NETWORKS = 4  # with fewer, leaving one out says nothing
-COVERED = 0.8  # share of the networks left out that the error bar covered
+COVERED = 0.8  # of networks, that the error bar is meant to cover
 _PEAK_UNITS = {"TOPS": 1e12, "TFLOPS": 1e12, "GOPS": 1e9, "GFLOPS": 1e9}
 
 
@@ -152,9 +152,13 @@ class Fit:
 
     @property
     def bar_ratio(self) -> float:
-        """Factor, at least 1, within which `COVERED` of the networks left out were met (nearest rank)."""
+        """Factor, at least 1, within which the next network is met with probability `COVERED`.
+
+        That is, if it is no stranger than the ones measured: the error of rank ceil((n + 1) * COVERED), not n *.
+        Source: Barber et al., Predictive inference with the jackknife+, arXiv:1905.02928, section 1.1 (jackknife).
+        """
         ranked = sorted(abs(error) for error in self.errors)
-        return math.exp(ranked[math.ceil(COVERED * len(ranked)) - 1])
+        return math.exp(ranked[min(len(ranked), math.ceil((len(ranked) + 1) * COVERED)) - 1])
 
 
 def fit(measured: Sequence[Measured], precision: Precision) -> Fit:
@@ -245,6 +249,6 @@ def estimate(
     low_ms = max(ms / found.bar_ratio, floor_ms or 0.0)
     basis = (
         f"{found.networks} networks measured; one left out was missed by a factor of {found.error_ratio:.2f} "
-        f"(median), {COVERED:.0%} of them by less than {found.bar_ratio:.2f}"
+        f"(median); the error bar is a factor of {found.bar_ratio:.2f}, for {COVERED:.0%} of networks"
     )
     return Estimate(target.name, runtime, precision, ms, low_ms, ms * found.bar_ratio, floor_ms, found.method, basis)
