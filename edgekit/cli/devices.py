@@ -117,3 +117,16 @@ def ping(name: str, as_json: bool) -> None:
     out.print(table(name, ("what", "found"), rows))
     for runtime, python in device.python_of.items():
         out.print(Text(f"{runtime} is looked for in {python}; `edgekit devices doctor {name}` looks there"))
+
+
+@devices.command("doctor")
+@click.argument("name")
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Check a board, and say how to fix what is wrong; the same as `edgekit doctor --device NAME`."""
+    from edgekit.cli.doctor import diagnose_device
+    from edgekit.pipeline.request import find_device
+
+    checks = diagnose_device(find_device(name), as_json=as_json)
+    ctx.exit(1 if any(check.state == "broken" for check in checks) else 0)

@@ -132,12 +132,14 @@ def test_a_broken_board_is_1_and_one_that_is_not_there_is_4(edgekit, monkeypatch
     broken = [Check("python", "broken", "3.6.9", "sudo apt install -y python3.8")]
     monkeypatch.setattr("edgekit.devices.diagnosis.diagnose", lambda device, target, others: broken)
     assert edgekit("doctor", "--device", "local").exit_code == 1
+    assert edgekit("devices", "doctor", "local").exit_code == 1  # another way to the same
 
     def unreachable(device, target, others):
         raise DeviceError("the link is lost", f"device {device.name}", "check that it is on")
 
     monkeypatch.setattr("edgekit.devices.diagnosis.diagnose", unreachable)
     assert edgekit("doctor", "--device", "local").exit_code == 4
+    assert edgekit("devices", "doctor", "local").exit_code == 4
     assert edgekit("doctor", "--device", "no-such-board").exit_code == 4
 
 
