@@ -11,6 +11,7 @@ from edgekit.devices.transport import Completed, LinkError
 from edgekit.errors import DeviceError
 from edgekit.schema.device import Device
 from edgekit.schema.load import load_target
+from tests.boards.board import Board as Board64
 from tests.edgekit.devices.boards import facts
 
 PI = Device(name="pi5", target="raspberry-pi-5", transport="ssh", address="pi5")
@@ -109,3 +110,32 @@ def test_this_machine_is_examined_for_real():
     assert checks["numpy"].state == "ok"
     assert "date" not in checks  # one clock
     assert {"runtime onnxruntime", "runtime litert", "memory", "disk", "clocks", "other load"} <= set(checks)
+
+
+def emulated(board: Board64, **changes) -> Device:
+    fields = {"name": "test-board", "target": "raspberry-pi-5", "transport": "ssh", "address": board.alias}
+    return Device(**{**fields, "ssh_config": board.ssh_config, "stand_in_for": "raspberry-pi-5", **changes})
+
+
+def test_an_arm64_board_is_examined_over_ssh(bullseye_board: Board64):
+    # Debian 11: glibc 2.31, Python 3.9, no LiteRT, and no machine id
+    others = {"tflite-runtime": "/usr/bin/python3", "litert": "/opt/none/bin/python3"}
+    checks = by_name(diagnose(emulated(bullseye_board, python_of=others), TARGET))
+    assert checks["reached"].found.startswith("ssh, ")
+    assert checks["python"].found.startswith("3.9.")
+    assert checks["system"].state == "ok"
+    assert "aarch64, Debian GNU/Linux 11" in checks["system"].found
+    assert checks["libc"].found == "glibc 2.31"
+    assert checks["runtime onnxruntime"].state == "ok"
+    assert checks["runtime litert"].state == "problem"
+    assert checks["runtime litert"].fix == "correct `python_of` of this device in devices.yaml"
+    assert checks["identity"].state == "problem"
+    assert "sudo systemd-machine-id-setup" in checks["identity"].fix
+    assert list((bullseye_board.root / "tmp").glob("edgekit-????????")) == []
+
+
+def test_a_full_board_says_so(bullseye_board: Board64):
+    bullseye_board.fill_disk(20_000)
+    check = by_name(diagnose(emulated(bullseye_board), TARGET))["folder for jobs"]
+    assert check.state == "broken"
+    assert "did not arrive" in check.found
