@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "verify": ("edgekit.cli.verify:verify", "Check a bundle's digests, and with --parity its outputs."),
     "targets": ("edgekit.cli.targets:targets", "List the classes of hardware, or show one."),
     "passes": ("edgekit.cli.passes:passes", "List the passes, or show one with its options."),
-    "devices": ("edgekit.cli.devices:devices", "List the boards of devices.yaml."),
+    "devices": ("edgekit.cli.devices:devices", "List, add, reach and check the boards of devices.yaml."),
     "schema": ("edgekit.cli.schema:schema", "Print the JSON Schema of a recipe, a target, a pass, ..."),
     "doctor": ("edgekit.cli.doctor:doctor", "Check this machine, and say how to fix what is wrong."),
 }

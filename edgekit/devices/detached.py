@@ -15,6 +15,7 @@ from edgekit.errors import DeviceError
 
 _SHORT_S = 60.0
 _RETRY_S = 2.0
+_LONGEST_FAILURE_S = 60.0  # what takes longer than this until it fails had a link at first
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -92,7 +93,7 @@ def again(action: Callable[[], _T], patience_s: float, where: str) -> _T:
             return action()
         except LinkError as err:
             now = time.monotonic()
-            if lost_at is None or now - begun > patience_s:  # or: it had come back meanwhile
+            if lost_at is None or now - begun > max(patience_s, _LONGEST_FAILURE_S):  # or: it had come back meanwhile
                 lost_at = now
                 _log.warning("%s: %s; trying again", where, err.what)
             if now - lost_at >= patience_s:

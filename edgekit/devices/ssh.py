@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from edgekit.devices.process import run_process
@@ -96,6 +95,8 @@ class SshTransport:
             if found is not None:
                 self._forget()
                 raise found
+            if not self._connected():  # the shared connection went, and its client says nothing of it
+                raise self._lost("the link is lost")
         if done.returncode in (124, 137):  # of `timeout`: ended by TERM, or by KILL after all
             raise DeviceError(
                 f"no reply in {timeout_s:g} s" if done.returncode == 124 else "the command was killed",
@@ -184,19 +185,26 @@ class SshTransport:
                 f"ssh ended with status {done.returncode}: {told.strip()}", self._where, f"try: ssh {self._host} true"
             )
 
+    def _connected(self) -> bool:
+        """Whether the shared connection is there."""
+        return self._folder is not None and self._control(self._folder, "check")
+
+    def _control(self, folder: Path, order: str) -> bool:
+        argv = ["ssh", *self._rules(), "-o", f"ControlPath={folder / 's'}", "-O", order, self._host]
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=CONNECT_TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return done.returncode == 0
+
     def _forget(self) -> None:
         """End the shared connection, if there is one. The next use opens another."""
         folder, self._folder = self._folder, None
         if folder is None:
             return
-        with suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(
-                ["ssh", *self._rules(), "-o", f"ControlPath={folder / 's'}", "-O", "exit", self._host],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=CONNECT_TIMEOUT_S,
-                check=False,
-            )
+        self._control(folder, "exit")
         shutil.rmtree(folder, ignore_errors=True)
 
     def _lost(self, what: str) -> LinkError:

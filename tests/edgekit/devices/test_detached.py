@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.devices import detached
 from edgekit.devices.detached import again, run_detached
 from edgekit.devices.transport import LinkError
 from edgekit.errors import DeviceError
@@ -153,6 +154,21 @@ def test_again_gives_up_only_while_the_link_stays_lost():
 
     assert again(flaky, 30.0, "device bench") == "there"
     assert len(calls) == 3
+
+
+def test_failures_that_each_take_longer_than_one_is_patient_end_too(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(detached.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(detached.time, "sleep", lambda s: None)
+
+    def slow() -> None:
+        now[0] += 12.0
+        if now[0] > 1000:
+            pytest.fail("it is tried for ever")
+        raise LinkError("lost", "device bench", "wait")
+
+    with pytest.raises(LinkError):
+        again(slow, 5.0, "device bench")
 
 
 def test_an_error_of_the_board_is_not_tried_again():
