@@ -25,7 +25,7 @@ from typing import IO, Sequence
 from edgekit.agent.errors import AgentError
 
 PATIENCE_S = 180.0
-_POLL_S = 0.3
+_POLL_S = 0.5
 GONE = 3  # exit status of `follow`: no such job was started here
 
 
