@@ -75,6 +75,11 @@ class AgentSession:
     ) -> None:
         self._leave()
 
+    @property
+    def transport(self) -> Transport:
+        """What reaches the device, for what needs no agent."""
+        return self._transport
+
     def keep(self, name: str, path: Path) -> None:
         """Push a file that later jobs use again, and that stays until the end. Once is enough."""
         with open(path, "rb") as stream:

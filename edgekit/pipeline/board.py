@@ -65,7 +65,10 @@ def evaluate_on(
     for one in shipped:
         engine = engines.get(one.row.path)
         if one.planned.variant.format == "tensorrt" and engine is None:
-            continue  # whoever builds engines has said why
+            if one.planned.variant.runtime == "trtexec" and instead_of is None:
+                reason = "trtexec takes no samples"
+                skipped.append(Skipped(what="metric on the device", where=one.row.path, reason=reason))
+            continue  # else whoever builds engines has said why
         name, *others = one.row.sample_inputs
         if others:
             reason = "samples of a calibration set have one input"

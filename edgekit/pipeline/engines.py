@@ -19,7 +19,6 @@ from edgekit.schema.target import Target
 
 EngineFunction = Callable[..., EngineBuilt]
 _STAND_IN = "its engine is built on the target's own hardware: engine.json holds the command"
-_TRTEXEC = "its Python is too old for the agent: build the engine with its own trtexec, by the command in engine.json"
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,12 @@ def build_engines(
         if variant.format != "tensorrt" or not variant.ships:
             continue
         where = f"{one.row.path} on {session.device.name}"
-        if instead_of is not None or variant.runtime != "tensorrt":
-            reason = _STAND_IN if instead_of is not None else _TRTEXEC
-            skipped.append(Skipped(what="latency", where=where, reason=reason))
-            failed = failed or instead_of is None
+        if instead_of is not None:
+            skipped.append(Skipped(what="latency", where=where, reason=_STAND_IN))
             continue
-        options = EngineOptions(precision=_precision(variant, target))
+        if variant.runtime == "trtexec":  # it builds and measures in one go: `measure_on`
+            continue
+        options = EngineOptions(precision=engine_precision(variant, target))
         folder = home / "engines" / session.device.name / one.row.sha256
         building: dict[str, Any] = {"lease": lease_request()}
         try:
@@ -94,7 +93,7 @@ def build_engines(
     return Engines(built, tuple(skipped), failed)
 
 
-def _precision(variant: Variant, target: Target) -> Literal["fp32", "fp16", "int8"]:
+def engine_precision(variant: Variant, target: Target) -> Literal["fp32", "fp16", "int8"]:
     """What the engine computes in: int8 where the file says so, else the fastest float of the target."""
     if variant.precision == "int8":
         return "int8"

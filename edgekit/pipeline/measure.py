@@ -11,10 +11,12 @@ from edgekit.devices.session import AgentSession
 from edgekit.errors import DeviceError
 from edgekit.pipeline.artifacts import Exported
 from edgekit.pipeline.board import shown
+from edgekit.pipeline.engines import engine_precision
 from edgekit.pipeline.progress import Reporter
 from edgekit.profiling.compare import compare
-from edgekit.profiling.engines import EngineBuilt
+from edgekit.profiling.engines import EngineBuilt, EngineOptions
 from edgekit.profiling.jobs import profile, profile_interleaved
+from edgekit.profiling.trtexec_run import profile_by_trtexec
 from edgekit.schema.manifest import Skipped, SpeedRow
 from edgekit.schema.profile import MeasureSettings, Profile
 from edgekit.schema.target import Target
@@ -56,6 +58,7 @@ def measure_on(
     *,
     profile: ProfileFunction = profile,
     profile_interleaved: InterleavedFunction = profile_interleaved,
+    profile_by_trtexec: ProfileFunction = profile_by_trtexec,
 ) -> Measured:
     """Measure every shipped artifact on a device.
 
@@ -79,7 +82,8 @@ def measure_on(
     for one in (item for item in exported if item.planned.variant.ships):
         variant = one.planned.variant
         engine = engines.get(one.row.path)
-        if variant.format == "tensorrt" and engine is None:
+        by_trtexec = variant.runtime == "trtexec" and instead_of is None
+        if variant.format == "tensorrt" and engine is None and not by_trtexec:
             continue  # whoever builds engines has said why
         runtime = variant.local_runtime if instead_of and device.transport == "local" else variant.runtime
         beside = _float_versions(one, exported)
@@ -92,7 +96,10 @@ def measure_on(
                     "session": session,
                     "on_progress": shown(update),
                 }
-                if engine is not None:
+                if by_trtexec:
+                    wishes = EngineOptions(precision=engine_precision(variant, target))
+                    found = [profile_by_trtexec(device, session.transport, one.path, one.row, wishes, settings)]
+                elif engine is not None:
                     how["options"] = engine.runtime_options
                     taken = profile(device, engine.path, engine.row(one.row), runtime, settings, **how)
                     found = [taken.model_copy(update={"artifact": one.row.path})]

@@ -18,6 +18,7 @@ from edgekit.pipeline.request import BuildRequest
 from edgekit.pipeline.run import Stages, Workshop
 from edgekit.pipeline.speed import keep_faster
 from edgekit.schema.manifest import Skipped
+from edgekit.schema.target import Target
 
 _DESCRIBE_S = 120.0
 
@@ -58,11 +59,11 @@ def use_device(request: BuildRequest, stages: Stages, exported: tuple[Exported, 
         try:
             with reporter.task(f"reaching {device.name}"):
                 session = stack.enter_context(AgentSession(device))
-                told = session.run({"kind": "describe"}, {}, {}, timeout_s=_DESCRIBE_S)
+                machine, emulated = _ask(session, target)
         except DeviceError as err:
             reason = f"{err.what}; {err.fix}"
             return OnDevice(exported, skipped=(Skipped(what="latency", where=err.where, reason=reason),), failed=True)
-        instead_of = stand_in_for(device, target, told["machine"], told["emulated"])
+        instead_of = stand_in_for(device, target, machine, emulated)
         engines = build_engines(session, instead_of, target, exported, request.home, reporter)
         measured = measure_on(
             session, instead_of, target, exported, macs_ratio, recipe.batch, reporter, engines.by_path
@@ -79,6 +80,15 @@ def use_device(request: BuildRequest, stages: Stages, exported: tuple[Exported, 
         (*engines.skipped, *measured.skipped, *board.skipped),
         engines.failed or measured.failed or board.failed,
     )
+
+
+def _ask(session: AgentSession, target: Target) -> tuple[str, str]:
+    """What the device says that it is, and what there says that it is an emulator."""
+    if any(row.runtime == "trtexec" for row in target.formats):  # such a board may be too old for the agent
+        done = session.transport.run(["uname", "-m"], timeout_s=_DESCRIBE_S)
+        return done.stdout.strip(), ""
+    told = session.run({"kind": "describe"}, {}, {}, timeout_s=_DESCRIBE_S)
+    return told["machine"], told["emulated"]
 
 
 def _evaluate(

@@ -203,3 +203,20 @@ def test_an_engine_is_measured_with_its_passport_in_its_artifacts_name(monkeypat
         "options": {"passport": {"sm": "8.7"}},
     }
     assert [profile.artifact for profile in found.profiles] == ["model.tensorrt.onnx", "model.onnx", "model.tflite"]
+
+
+def test_a_board_too_old_for_the_agent_is_measured_by_its_trtexec():
+    target, files = exported("jetson-nano")
+    bench, asked = Bench(), []
+
+    def by_trtexec(device, transport, path, row, options, settings):
+        asked.append((transport, path.name, options.precision))
+        how = {"stand_in_for": None, "lower_percentile": None, "session": session, "on_progress": lambda _: None}
+        return bench.one(device, Path("model.onnx"), row, "trtexec", settings, **how)
+
+    nano = Device(name="nano", target="jetson-nano", transport="ssh", address="nano")
+    session = SimpleNamespace(device=nano, transport="its transport")
+    given = (session, None, target, files, 0.5, 1, Silent())
+    found = measure_on(*given, profile=bench.one, profile_interleaved=bench.several, profile_by_trtexec=by_trtexec)
+    assert asked == [("its transport", "model.tensorrt.onnx", "fp16")]
+    assert "trtexec" in {profile.runtime for profile in found.profiles}
