@@ -161,8 +161,13 @@ class Fit:
         return math.exp(ranked[min(len(ranked), math.ceil((len(ranked) + 1) * COVERED)) - 1])
 
 
-def fit(measured: Sequence[Measured], precision: Precision) -> Fit:
+def fit(measured: Sequence[Measured], precision: Precision, methods: Mapping[str, Method] | None = None) -> Fit:
     """Learn from what was measured in one precision, and from how far networks are missed that were left out.
+
+    Args:
+        measured: in any precision.
+        precision: the one that is learned.
+        methods: to choose from; None: those of METHODS for which there is enough.
 
     Raises:
         DataError: fewer than LEAST_NETWORKS networks were measured in that precision.
@@ -175,7 +180,8 @@ def fit(measured: Sequence[Measured], precision: Precision) -> Fit:
             "history of profiles",
             f"measure {LEAST_NETWORKS} different ones at least: edgekit build RECIPE --target T --device NAME",
         )
-    missed = {name: _left_out(METHODS[name], own, networks, precision) for name in _affordable(own)}
+    methods = methods or {name: METHODS[name] for name in _affordable(own)}
+    missed = {name: _left_out(method, own, networks, precision) for name, method in methods.items()}
 
     def best(without: str | None) -> str:
         """A network that is being judged has no say in how."""
@@ -183,7 +189,7 @@ def fit(measured: Sequence[Measured], precision: Precision) -> Fit:
 
     errors = tuple(missed[best(network)][network] for network in networks)
     method = best(None)
-    return Fit(precision, method, METHODS[method](own, precision), errors, len(networks))
+    return Fit(precision, method, methods[method](own, precision), errors, len(networks))
 
 
 def _left_out(

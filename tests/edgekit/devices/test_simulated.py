@@ -156,6 +156,15 @@ def test_a_link_that_comes_back_costs_nothing(product, command: int, answer_only
     assert len(result["cases"][0]["samples_ms"]) == 250
 
 
+def test_a_lost_answer_is_of_a_command_that_was_carried_out(tmp_path: Path):
+    for answer_only in (False, True):
+        transport = SimulatedTransport(board(lost=({"at_command": 1, "answer_only": answer_only},)))
+        with pytest.raises(LinkError):
+            transport.run(["touch", str(tmp_path / "done")], timeout_s=5)
+        assert (tmp_path / "done").exists() is answer_only
+        transport.close()
+
+
 def test_a_link_that_stays_lost_is_an_error_of_the_link(product):
     device = board(lost=({"at_command": 3, "for_commands": 1000},))
     with pytest.raises(LinkError) as caught, AgentSession(device, patience_s=0.1) as session:

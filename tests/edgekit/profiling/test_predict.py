@@ -51,6 +51,27 @@ def test_the_error_bar_is_how_far_networks_left_out_are_missed():
     assert fit(measured(10, lambda net, i: exact(net)), "fp32").bar_ratio < 1.001
 
 
+def test_a_network_that_is_left_out_teaches_nothing():
+    found = fit(measured(4, lambda net, i: net.macs * 2e-8 * (3 if i == 0 else 1)), "fp32")
+    assert found.method == "rates for MACs"  # three others are too few for more
+    assert found.errors[0] == pytest.approx(-math.log(3))
+
+
+def test_a_network_has_no_say_in_how_it_is_judged():
+    known = measured(4, lambda net, i: 1.0)
+
+    def missing(by: dict[str, float]):
+        """Misses every network by a given factor, whatever it learned from."""
+        factors = {one.costs.macs: by[one.network] for one in known}
+        return lambda own, precision: lambda costs: factors[costs.macs]
+
+    kind_to_net0 = missing({"net0": 1.0, "net1": 1.5, "net2": 1.5, "net3": 1.5})
+    better_elsewhere = missing({"net0": 9.0, "net1": 1.4, "net2": 1.4, "net3": 1.4})
+    found = fit(known, "fp32", {"kind": kind_to_net0, "better": better_elsewhere})
+    assert found.method == "kind"
+    assert found.errors == pytest.approx([math.log(9), *[math.log(1.5)] * 3])
+
+
 def test_forms_of_one_network_are_left_out_together():
     # the same network twice: were one form kept while the other is left out, it would be predicted exactly
     single = measured(6, lambda net, i: net.macs * (1e-8 + 4e-9 * i))
