@@ -21,9 +21,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rows import Results, describe_machine, describe_versions, write_json
 
-from edgekit.profiling.statistics import summarise
+from edgekit.profiling.quantiles import bootstrap_percentiles
+from edgekit.profiling.statistics import blocks_of, draw_blocks, interval, percentile
 from edgekit.schema.manifest import ArtifactMetric
 from edgekit.schema.profile import Conditions, MeasureSettings, Profile, Summary
 from edgekit.store.bisect import Wished, bisect
@@ -119,8 +121,8 @@ def make_profile(number: int, count: int, artifact: str, device: str) -> Profile
     level_ms = (1 + DEVICES.index(device)) * (1.08 if number >= SLOWER_FROM * count else 1.0)
     drawn = level_ms * generator.normal(1.0, 0.01, SAMPLES) * np.where(generator.random(SAMPLES) < 0.01, 1.8, 1.0)
     samples = tuple((np.rint(drawn * 1e6) / 1e6).tolist())
-    if seed not in _SUMMARIES:  # of a thousand profiles they take minutes
-        _SUMMARIES[seed] = summarise(samples)
+    if seed not in _SUMMARIES:
+        _SUMMARIES[seed] = summary_of(np.asarray(samples))
     return Profile(
         artifact=artifact,
         artifact_sha256=sha256_of(number, artifact),
@@ -136,6 +138,26 @@ def make_profile(number: int, count: int, artifact: str, device: str) -> Profile
         peak_rss_bytes=61_000_000,
         valid=True,
         measured_at=(_BEGIN + timedelta(days=number, minutes=seed % 10)).isoformat(),
+    )
+
+
+def summary_of(samples: NDArray[np.float64]) -> Summary:
+    """What `summarise` says of so many samples, up to the draws of its interval, in a tenth of its time."""
+    blocks = blocks_of(len(samples))
+    draws = draw_blocks(int(blocks.max()) + 1, np.random.default_rng(0))
+    low, high = interval(bootstrap_percentiles(samples, blocks, draws, 50))
+    mean, std = float(samples.mean()), float(samples.std())
+    return Summary(
+        n=len(samples),
+        mean_ms=mean,
+        p50_ms=percentile(samples, 50),
+        p50_low_ms=low,
+        p50_high_ms=high,
+        p90_ms=percentile(samples, 90),
+        p95_ms=percentile(samples, 95),
+        p99_ms=percentile(samples, 99),
+        std_ms=std,
+        cov_ratio=std / mean,
     )
 
 
