@@ -21,7 +21,7 @@ from edgekit.devices.process import run_process
 from edgekit.devices.transport import Completed, LinkError
 from edgekit.errors import DeviceError
 from edgekit.schema.device import Device
-from edgekit.schema.simulated import Simulation
+from edgekit.schema.simulated import Lost, Simulation
 
 
 class SimulatedTransport:
@@ -30,16 +30,25 @@ class SimulatedTransport:
     Args:
         device: its `simulate` is the script.
         sleep: for the slow link.
+        clock: seconds, for links that are lost for a time.
     """
 
     link = True  # so that jobs are begun and followed as on a board over ssh, through lost links
 
-    def __init__(self, device: Device, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        device: Device,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if device.simulate is None:
             raise DeviceError("no script", f"device {device.name}", "give it a section `simulate` in devices.yaml")
         self.python = device.python or sys.executable
         self._script: Simulation = device.simulate
         self._device, self._where, self._sleep = device, f"device {device.name}, simulated", sleep
+        self._clock, self._reached_s = clock, clock()
+        self._lost_s: dict[int, float] = {}  # index in the script -> when it began
+        self._answered: set[int] = set()
         self._made: tempfile.TemporaryDirectory[str] | None = None
         if self._script.folder is None:
             self._made = tempfile.TemporaryDirectory(prefix="edgekit-board-", ignore_cleanup_errors=True)
@@ -104,12 +113,22 @@ class SimulatedTransport:
         counter = self._board / "commands"
         count = int(counter.read_text(encoding="ascii")) + 1
         counter.write_text(str(count), encoding="ascii")
-        for lost in self._script.lost:
-            if lost.answer_only and count == lost.at_command:
-                return True
-            if lost.at_command <= count < lost.at_command + lost.for_commands:
+        for index, lost in enumerate(self._script.lost):
+            if self._is_lost(index, lost, count):
+                if lost.answer_only and index not in self._answered:
+                    self._answered.add(index)
+                    return True
                 raise self._link_error(count)
         return False
+
+    def _is_lost(self, index: int, lost: Lost, count: int) -> bool:
+        if lost.at_command is not None and lost.for_s is None:
+            return lost.at_command <= count < lost.at_command + lost.for_commands
+        now_s = self._clock()
+        begins = count == lost.at_command if lost.at_s is None else now_s - self._reached_s >= lost.at_s
+        if begins:
+            self._lost_s.setdefault(index, now_s)
+        return index in self._lost_s and now_s < self._lost_s[index] + (lost.for_s or 0.0)
 
     def _answer(self, lost: bool) -> None:
         if lost:

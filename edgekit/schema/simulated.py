@@ -36,11 +36,21 @@ class Phase(Record):
 
 
 class Lost(Record):
-    """The link is lost: the n-th command, push and pull count, and so many after it, fail."""
+    """The link is lost: every command, push and pull fails from a moment on, until it comes back."""
 
-    at_command: int = Field(ge=1)
-    for_commands: int = Field(1, ge=1)
+    at_command: int | None = Field(None, ge=1, description="the n-th command, push or pull is the first that fails")
+    at_s: float | None = Field(None, ge=0, description="seconds after the board was reached, of real time")
+    for_commands: int = Field(1, ge=1, description="after at_command: so many fail, unless for_s is given")
+    for_s: float | None = Field(None, gt=0, description="seconds until it comes back, of real time")
     answer_only: bool = Field(False, description="the first of them is carried out, and only its answer is lost")
+
+    @model_validator(mode="after")
+    def _one_moment(self) -> "Lost":
+        if (self.at_command is None) == (self.at_s is None):
+            raise ValueError("a lost link begins at_command or at_s")
+        if self.at_s is not None and self.for_s is None:
+            raise ValueError("a link that is lost at_s comes back after for_s")
+        return self
 
 
 class SlowLink(Record):

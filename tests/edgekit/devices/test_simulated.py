@@ -165,6 +165,23 @@ def test_a_lost_answer_is_of_a_command_that_was_carried_out(tmp_path: Path):
         transport.close()
 
 
+def test_a_link_is_lost_at_a_time_and_comes_back_after_one():
+    now = [0.0]
+    device = board(lost=({"at_s": 5.0, "for_s": 3.0}, {"at_command": 4, "for_s": 2.0}))
+    transport = SimulatedTransport(device, clock=lambda: now[0])
+
+    def works(at_s: float) -> bool:
+        now[0] = at_s
+        try:
+            return transport.run(["true"], timeout_s=5).returncode == 0
+        except LinkError:
+            return False
+
+    assert [works(at_s) for at_s in (4.9, 5.5, 7.0)] == [True, False, False]
+    assert [works(at_s) for at_s in (20.0, 21.9, 22.1)] == [False, False, True]  # the fourth command, and 2 s
+    transport.close()
+
+
 def test_a_link_that_stays_lost_is_an_error_of_the_link(product):
     device = board(lost=({"at_command": 3, "for_commands": 1000},))
     with pytest.raises(LinkError) as caught, AgentSession(device, patience_s=0.1) as session:
@@ -259,6 +276,8 @@ def test_the_doctor_of_a_simulated_board_says_what_it_reached():
         ({"simulate": {"phases": [{"from_s": 1.0}]}}, "from_s 0"),
         ({"simulate": {"phases": [{}, {"from_s": 2.0}, {"from_s": 1.0}]}}, "follow each other"),
         ({"simulate": {"latencies": {}}}, "Extra inputs"),
+        ({"simulate": {"lost": [{"for_s": 1.0}]}}, "at_command or at_s"),
+        ({"simulate": {"lost": [{"at_s": 1.0}]}}, "comes back after for_s"),
     ],
 )
 def test_a_script_that_cannot_be_is_refused(changes, message):
