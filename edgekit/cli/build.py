@@ -37,6 +37,7 @@ from edgekit.pipeline.request import BuildRequest, choose_recipe
 @click.option(
     "--no-measure", is_flag=True, help="Measure nothing, and leave out of the bundle what differs between builds."
 )
+@click.option("--remeasure", is_flag=True, help="Measure again what was measured within the last 24 hours.")
 @click.option(
     "--device-samples",
     type=click.IntRange(1),
@@ -54,6 +55,7 @@ def build(
     settings: tuple[str, ...],
     no_cache: bool,
     no_measure: bool,
+    remeasure: bool,
     device_samples: int | None,
     require_measured: bool,
     allow_override: bool,
@@ -80,6 +82,7 @@ def build(
         cache=not no_cache,
         measure=not no_measure,
         device_samples=device_samples,
+        remeasure=remeasure,
         require_measured=require_measured,
         allow_override=allow_override,
     )

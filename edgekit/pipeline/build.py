@@ -69,7 +69,7 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
         stages = run_steps(workshop)
         networks = {"last": stages.model[-1], "reference": stages.model[plan.reference]}
         exported, skipped = _export(workshop, networks)
-        found = use_device(request, stages, exported, workshop)
+        found = use_device(request, stages, exported, workshop, history)
         found = replace(found, skipped=(*found.skipped, *skipped))
         profiles = remember_profiles(history, plan, exported, found.measured, commit)
         regressions = find_regressions(history, plan, found.measured)

@@ -13,6 +13,7 @@ from edgekit.pipeline.artifacts import Exported
 from edgekit.pipeline.board import shown
 from edgekit.pipeline.engines import engine_precision
 from edgekit.pipeline.progress import Reporter
+from edgekit.pipeline.stored import Stored, ago, nothing_stored
 from edgekit.profiling.compare import compare
 from edgekit.profiling.engines import EngineBuilt, EngineOptions
 from edgekit.profiling.jobs import profile, profile_interleaved
@@ -55,6 +56,7 @@ def measure_on(
     batch: int,
     reporter: Reporter,
     engines: Mapping[str, EngineBuilt] = MappingProxyType({}),
+    stored: Stored = nothing_stored,
     *,
     profile: ProfileFunction = profile,
     profile_interleaved: InterleavedFunction = profile_interleaved,
@@ -71,6 +73,7 @@ def measure_on(
         macs_ratio: MACs left / MACs of the float reference.
         batch: that the artifacts were exported with.
         engines: of TensorRT artifacts, by their paths; one without is left out.
+        stored: what need not be measured again.
     """
     device = session.device
     settings = MeasureSettings(threads=target.threads, batch=batch)
@@ -86,7 +89,7 @@ def measure_on(
         if variant.format == "tensorrt" and engine is None and not by_trtexec:
             continue  # whoever builds engines has said why
         runtime = variant.local_runtime if instead_of and device.transport == "local" else variant.runtime
-        beside = _float_versions(one, exported)
+        beside, age = _float_versions(one, exported), ""
         try:
             with reporter.task(f"measuring {one.row.path} on {device.name}") as update:
                 found: Sequence[Profile]
@@ -103,11 +106,14 @@ def measure_on(
                     how["options"] = engine.runtime_options
                     taken = profile(device, engine.path, engine.row(one.row), runtime, settings, **how)
                     found = [taken.model_copy(update={"artifact": one.row.path})]
-                elif beside:
-                    everything = [(item.path, item.row, runtime) for item in (*beside.values(), one)]
-                    found = profile_interleaved(device, everything, settings, **how)
                 else:
-                    found = [profile(device, one.path, one.row, runtime, settings, **how)]
+                    everything = [(item.path, item.row, runtime) for item in (*beside.values(), one)]
+                    found = stored(everything, settings) or ()
+                    age = f", measured {ago(found[0].measured_at)}" if found else ""
+                    if not found and beside:
+                        found = profile_interleaved(device, everything, settings, **how)
+                    elif not found:
+                        found = [profile(device, one.path, one.row, runtime, settings, **how)]
         except DeviceError as err:
             reason = f"{err.what}; {err.fix}"
             skipped.append(Skipped(what="latency", where=f"{one.row.path} on {device.name}", reason=reason))
@@ -122,7 +128,7 @@ def measure_on(
         references += found[:-1]
         rows = _speed(one, dict(zip(beside, found, strict=False)), found[-1], macs_ratio)
         speed += rows
-        reporter.note(_told(one.row.path, found[-1], rows))
+        reporter.note(_told(one.row.path, found[-1], rows) + age)
     return Measured(tuple(profiles), tuple(references), tuple(speed), tuple(skipped), failed)
 
 

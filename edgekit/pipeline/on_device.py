@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,10 @@ from edgekit.pipeline.measure import Measured, measure_on
 from edgekit.pipeline.request import BuildRequest
 from edgekit.pipeline.run import Stages, Workshop
 from edgekit.pipeline.speed import keep_faster
+from edgekit.pipeline.stored import Stored, nothing_stored, stored_profiles
 from edgekit.schema.manifest import Skipped
 from edgekit.schema.target import Target
+from edgekit.store.profiles import ProfileStore
 
 _DESCRIBE_S = 120.0
 
@@ -42,7 +44,13 @@ class OnDevice:
     failed: bool = False
 
 
-def use_device(request: BuildRequest, stages: Stages, exported: tuple[Exported, ...], workshop: Workshop) -> OnDevice:
+def use_device(
+    request: BuildRequest,
+    stages: Stages,
+    exported: tuple[Exported, ...],
+    workshop: Workshop,
+    history: ProfileStore,
+) -> OnDevice:
     """Build engines, measure latency and test accuracy on the device of a build, if it has one.
 
     Without one everything ships as it was exported. A device that fails raises nothing: what it did not tell is in
@@ -59,14 +67,17 @@ def use_device(request: BuildRequest, stages: Stages, exported: tuple[Exported, 
         try:
             with reporter.task(f"reaching {device.name}"):
                 session = stack.enter_context(AgentSession(device))
-                machine, emulated = _ask(session, target)
+                told = _ask(session, target)
         except DeviceError as err:
             reason = f"{err.what}; {err.fix}"
             return OnDevice(exported, skipped=(Skipped(what="latency", where=err.where, reason=reason),), failed=True)
-        instead_of = stand_in_for(device, target, machine, emulated)
+        instead_of = stand_in_for(device, target, told.machine, told.emulated)
         engines = build_engines(session, instead_of, target, exported, request.home, reporter)
+        stored: Stored = nothing_stored
+        if not request.remeasure:
+            stored = stored_profiles(history, device, instead_of, told.identity, told.libraries)
         measured = measure_on(
-            session, instead_of, target, exported, macs_ratio, recipe.batch, reporter, engines.by_path
+            session, instead_of, target, exported, macs_ratio, recipe.batch, reporter, engines.by_path, stored
         )
         shipped, measured = keep_faster(exported, measured, recipe.ship, plan.gates.size_bytes, reporter)
         board = OnBoard()
@@ -82,13 +93,22 @@ def use_device(request: BuildRequest, stages: Stages, exported: tuple[Exported, 
     )
 
 
-def _ask(session: AgentSession, target: Target) -> tuple[str, str]:
-    """What the device says that it is, and what there says that it is an emulator."""
+@dataclass(frozen=True)
+class _Told:
+    """What a device says of itself; `emulated`: what there says that it is an emulator."""
+
+    machine: str
+    emulated: str = ""
+    identity: str | None = None
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+
+def _ask(session: AgentSession, target: Target) -> _Told:
     if any(row.runtime == "trtexec" for row in target.formats):  # such a board may be too old for the agent
         done = session.transport.run(["uname", "-m"], timeout_s=_DESCRIBE_S)
-        return done.stdout.strip(), ""
+        return _Told(done.stdout.strip())
     told = session.run({"kind": "describe"}, {}, {}, timeout_s=_DESCRIBE_S)
-    return told["machine"], told["emulated"]
+    return _Told(told["machine"], told["emulated"], told["conditions"]["extra"]["identity"], told["libraries"])
 
 
 def _evaluate(

@@ -39,6 +39,7 @@ class BuildRequest:
         require_measured: a required gate that was not evaluated is an error of its own, exit code 4.
         allow_override: let a recipe or a file of the user's loosen a shipped gate.
         device_samples: most samples of the test split that a board over a link is sent; None: all of them.
+        remeasure: measure even what was measured within the last 24 hours.
         home: folder of the store.
     """
 
@@ -52,6 +53,7 @@ class BuildRequest:
     require_measured: bool = False
     allow_override: bool = False
     device_samples: int | None = None
+    remeasure: bool = False
     home: Path = field(default_factory=default_home)
 
 

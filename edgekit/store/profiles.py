@@ -86,6 +86,19 @@ class ProfileStore:
             connection.execute(insert(DOCUMENTS), {"profile_id": key, "document": document, "samples": packed})
         return key
 
+    def number_of(self, profile: Profile) -> int | None:
+        """The number of a profile that is kept already; None: it is not.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        wanted, columns = _columns(profile), PROFILES.c
+        same = ("artifact_sha256", "device", "runtime", "settings", "measured_s")
+        query = select(columns.id).where(*(columns[name] == wanted[name] for name in same)).limit(1)
+        with self.database.reading() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else int(found)
+
     def get(self, key: int) -> Profile:
         """The profile of a number.
 

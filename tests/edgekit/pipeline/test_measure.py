@@ -220,3 +220,24 @@ def test_a_board_too_old_for_the_agent_is_measured_by_its_trtexec():
     found = measure_on(*given, profile=bench.one, profile_interleaved=bench.several, profile_by_trtexec=by_trtexec)
     assert asked == [("its transport", "model.tensorrt.onnx", "fp16")]
     assert "trtexec" in {profile.runtime for profile in found.profiles}
+
+
+def test_what_is_stored_is_not_measured_again_and_says_when_it_was():
+    target, files = exported("cpu-x86-64")
+    bench, lines = Bench(), []
+    first = on(bench, LOCAL, target, files)
+    asked = len(bench.asked)
+    kept = {profile.artifact: profile for profile in (*first.profiles, *first.references)}
+
+    def stored(artifacts, settings):
+        return [kept[path.name] for path, _, _ in artifacts] if artifacts[-1][0].name == "model.onnx" else None
+
+    session = SimpleNamespace(device=LOCAL)
+    reporter = SimpleNamespace(task=Silent().task, note=lines.append)
+    given = (session, None, target, files, 0.5, 1, reporter)
+    again = measure_on(*given, stored=stored, profile=bench.one, profile_interleaved=bench.several)
+    assert [name for name, *_ in bench.asked[asked:]] == ["model.float.tflite", "model.tflite"]
+    assert again.speed == first.speed
+    assert "measured" in lines[0]
+    assert lines[0].endswith("h ago")
+    assert "ago" not in lines[1]
