@@ -26,9 +26,10 @@ def test_the_bare_loop_times_the_call_alone(overhead: ModuleType, monkeypatch: p
     def call() -> None:
         now[0] += 5_000_000
 
-    monkeypatch.setattr(overhead.time, "perf_counter_ns", clock)
-    assert overhead.loop(call, {"duration_s": 1e-9, "runs": 3}) == [5.001] * 3
-    assert len(overhead.loop(call, {"duration_s": 0.1, "runs": 1})) == 20
+    peers = importlib.import_module("overhead_peers")
+    monkeypatch.setattr(peers.time, "perf_counter_ns", clock)
+    assert peers.loop(call, {"duration_s": 1e-9, "runs": 3}) == [5.001] * 3
+    assert len(peers.loop(call, {"duration_s": 0.1, "runs": 1})) == 20
 
 
 def test_the_median_of_litert_benchmark_is_found_in_what_it_writes(overhead: ModuleType) -> None:
