@@ -69,6 +69,8 @@ def run_detached(
 
     try:
         done = again(listen, patience_s, where)
+    except LinkError:  # the board ends it by itself: nobody follows it any more
+        raise
     except BaseException:
         _stop(transport, agent("stop", result), where)
         raise

@@ -50,6 +50,7 @@ class AgentSession:
         self._folder = PurePosixPath()
         self._there: dict[str, str] = {}  # digests of what was pushed and stays
         self._count = 0
+        self._lost = False  # the link is, for good
 
     def __enter__(self) -> AgentSession:
         try:
@@ -158,6 +159,9 @@ class AgentSession:
                     raise DeviceError(error["what"], f"{where}: {error['where']}", error["fix"])
                 for name, path in results.items():
                     self._pull(name, path)
+            except LinkError:
+                self._lost = True
+                raise
             finally:
                 self._remove(made)
         return result
@@ -180,6 +184,12 @@ class AgentSession:
     def _again(self, action: Callable[[], _T]) -> _T:
         return again(action, self._patience_s, f"device {self.device.name}")
 
+    def _gone(self) -> bool:
+        """Whether it is of no use to clean up there, which is said."""
+        if self._lost:
+            _log.warning("%s stays on device %s: the link is lost", self._folder, self.device.name)
+        return self._lost
+
     def _push(self, name: str, path: Path) -> None:
         self._again(lambda: self._transport.push(path, self._folder / name))
 
@@ -187,6 +197,8 @@ class AgentSession:
         self._again(lambda: self._transport.pull(self._folder / name, path))
 
     def _remove(self, names: list[str]) -> None:
+        if self._lost:
+            return
         try:
             argv = ["rm", "-f", "--", *(str(self._folder / name) for name in names)]
             self._transport.run(argv, timeout_s=_SHORT_S)
@@ -195,7 +207,7 @@ class AgentSession:
 
     def _leave(self) -> None:
         try:
-            if self._folder.is_absolute():
+            if self._folder.is_absolute() and not self._gone():
                 self._transport.run(["rm", "-rf", str(self._folder)], timeout_s=_SHORT_S)
         except DeviceError as err:  # a device that is gone has said why already
             _log.warning("%s stays on device %s: %s", self._folder, self.device.name, err.what)

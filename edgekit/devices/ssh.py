@@ -235,5 +235,5 @@ def _digest(path: Path) -> str:
 
 
 def _quoted(path: Path | PurePosixPath) -> str:
-    """As sftp reads a path: in double quotes, with what is special in them or in a pattern escaped."""
-    return '"' + "".join(f"\\{char}" if char in '\\"*?[' else char for char in str(path)) + '"'
+    """As sftp reads a path: in double quotes, where it takes `*`, `?` and `[` for themselves."""
+    return '"' + "".join(f"\\{char}" if char in '\\"' else char for char in str(path)) + '"'

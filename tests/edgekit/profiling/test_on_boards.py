@@ -33,9 +33,15 @@ def device(board: Board, **changes: object) -> Device:
     return Device.model_validate({**fields, **changes})
 
 
-def left(board: Board) -> list[str]:
-    """Folders of jobs that are still on the board."""
-    return [path.name for path in (board.root / "tmp").glob("edgekit-*") if path.name != "edgekit-lease"]
+def left(board: Board) -> set[str]:
+    """Folders of jobs that are on the board."""
+    return {path.name for path in (board.root / "tmp").glob("edgekit-*") if path.name != "edgekit-lease"}
+
+
+@pytest.fixture
+def before(bookworm_board: Board) -> set[str]:
+    """What an earlier test's lost link left there."""
+    return left(bookworm_board)
 
 
 def once(board: Board, pattern: str, action, after_s: float = 0.5) -> threading.Thread:
@@ -57,17 +63,20 @@ def once(board: Board, pattern: str, action, after_s: float = 0.5) -> threading.
 @pytest.mark.parametrize("fixture", ["bookworm_board", "bullseye_board"])
 def test_the_agent_runs_there_and_leaves_nothing(request: pytest.FixtureRequest, fixture: str):
     board = request.getfixturevalue(fixture)
+    there = left(board)
     with AgentSession(device(board)) as session:
         told = session.run({"kind": "describe"}, {}, {}, timeout_s=120)
-        assert len(left(board)) == 1
+        assert len(left(board) - there) == 1
     assert told["machine"] == "aarch64"
     assert told["agent_version"] == agent_version()
     assert told["emulated"] == "aarch64 on x86, by /proc/cpuinfo"
     assert told["python"].startswith({"bookworm_board": "3.11.", "bullseye_board": "3.9."}[fixture])
-    assert left(board) == []
+    assert left(board) == there
 
 
-def test_answers_are_those_of_this_machine_in_every_runtime(bookworm_board: Board, product, convolution):
+def test_answers_are_those_of_this_machine_in_every_runtime(
+    bookworm_board: Board, product, convolution, before: set[str]
+):
     samples = np.random.default_rng(1).normal(size=(10, 6)).astype(np.float32)
     board = device(bookworm_board, python_of={"tflite-runtime": "/opt/tflite/bin/python3"})
     given = ({"features": samples}, {"features": "NC"})
@@ -79,7 +88,7 @@ def test_answers_are_those_of_this_machine_in_every_runtime(bookworm_board: Boar
     for runtime in ("litert", "tflite-runtime"):
         found = infer(board, convolution.path, convolution.row, runtime, {"image": images}, {"image": "NCHW"})
         np.testing.assert_allclose(found.outputs["map"], witness, rtol=1e-4, atol=1e-5)
-    assert left(bookworm_board) == []
+    assert left(bookworm_board) <= before
 
 
 def test_a_profile_is_labelled_a_stand_ins(bookworm_board: Board, product):
@@ -96,7 +105,7 @@ def test_a_board_of_python_3_9_and_an_old_runtime_measures_too(bullseye_board: B
     assert found.summary.n >= 30
 
 
-def test_a_link_that_is_cut_mid_run_and_mended_costs_nothing(bookworm_board: Board, product):
+def test_a_link_that_is_cut_mid_run_and_mended_costs_nothing(bookworm_board: Board, product, before: set[str]):
 
     def cut() -> None:
         bookworm_board.cut_link()
@@ -108,7 +117,7 @@ def test_a_link_that_is_cut_mid_run_and_mended_costs_nothing(bookworm_board: Boa
     found = profile(device(bookworm_board), product.path, product.row, "onnxruntime", slow)
     cutter.join()
     assert sum(found.samples_ms) > 1000
-    assert left(bookworm_board) == []
+    assert left(bookworm_board) <= before
 
 
 def test_a_link_that_stays_cut_is_an_error_in_good_time(bookworm_board: Board):
@@ -119,7 +128,7 @@ def test_a_link_that_stays_cut_is_an_error_in_good_time(bookworm_board: Board):
     assert caught.value.where.startswith("device stand-in")
 
 
-def test_sshd_that_dies_and_comes_back_costs_nothing(bookworm_board: Board):
+def test_sshd_that_dies_and_comes_back_costs_nothing(bookworm_board: Board, before: set[str]):
     def restart() -> None:
         bookworm_board.kill_sshd()
         bookworm_board.start_sshd()
@@ -128,17 +137,17 @@ def test_sshd_that_dies_and_comes_back_costs_nothing(bookworm_board: Board):
     with AgentSession(device(bookworm_board)) as session:
         assert session.run({"kind": "describe"}, {}, {}, timeout_s=120)["machine"] == "aarch64"
     killer.join()
-    assert left(bookworm_board) == []
+    assert left(bookworm_board) <= before
 
 
-def test_a_killed_agent_is_told_by_its_signal(bookworm_board: Board, product):
+def test_a_killed_agent_is_told_by_its_signal(bookworm_board: Board, product, before: set[str]):
     killer = once(bookworm_board, "agent.pyz follow", lambda: bookworm_board.kill(r"agent\.pyz /tmp\S+job"))
     slow = QUICK.model_copy(update={"duration_s": 60.0})
     with pytest.raises(DeviceError) as caught:
         profile(device(bookworm_board), product.path, product.row, "onnxruntime", slow)
     killer.join()
     assert caught.value.what == "the agent was ended by SIGKILL"
-    assert left(bookworm_board) == []
+    assert left(bookworm_board) <= before
 
 
 def test_a_board_that_lost_its_power_is_told(bookworm_board: Board):
@@ -201,17 +210,18 @@ def test_a_user_that_is_not_let_in(bookworm_board: Board):
     assert caught.value.what.startswith("it lets us not in")
 
 
-def test_a_date_that_jumps_does_not_change_what_is_measured(bookworm_board: Board, product):
-    changer = once(bookworm_board, "agent.pyz follow", lambda: bookworm_board.change_clock(-86400.0), after_s=8)
+def test_a_date_that_jumps_does_not_change_what_is_measured(bullseye_board: Board, product):
+    # of Python 3.9: libfaketime fails the sleep of newer ones
+    changer = once(bullseye_board, "agent.pyz follow", lambda: bullseye_board.change_clock(-86400.0), after_s=8)
     slow = QUICK.model_copy(update={"duration_s": 8.0})
-    board = device(bookworm_board, python=bookworm_board.changeable_python)
+    board = device(bullseye_board, python=bullseye_board.changeable_python)
     found = profile(board, product.path, product.row, "onnxruntime", slow)
     changer.join()
     assert all(0 < sample < 60_000 for sample in found.samples_ms)
 
 
 def test_two_at_once_measure_one_after_the_other(bookworm_board: Board, product):
-    slow, told, found = QUICK.model_copy(update={"duration_s": 6.0}), [], []
+    slow, told, found = QUICK.model_copy(update={"duration_s": 25.0}), [], []
 
     def other() -> None:
         found.append(
