@@ -108,6 +108,7 @@ def profile_row(profile: Profile) -> ProfileRow:
         measured_at=profile.measured_at,
         path=f"evidence/profiles/{profile.device}.json",
         conditions=profile.conditions,
+        energy=profile.energy,
     )
 
 

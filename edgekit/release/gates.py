@@ -161,7 +161,12 @@ _OF_ARTIFACT: Mapping[str, Callable[[ArtifactEvidence, float | None], _Judged]] 
     "parity_code_error": _code_error,
 }
 _OF_BOARD = ("metric", "metric_drop")
-_OF_PROFILE = {"latency_p50_ms": "p50_ms", "latency_p99_ms": "p99_ms", "peak_rss_bytes": "peak_rss_bytes"}
+_OF_PROFILE = {
+    "latency_p50_ms": "p50_ms",
+    "latency_p99_ms": "p99_ms",
+    "peak_rss_bytes": "peak_rss_bytes",
+    "energy_per_inference_mj": "energy_per_inference_mj",
+}
 
 
 def _on_device(name: str, bound: Bound, artifact: ArtifactEvidence, evidence: Evidence) -> Iterator[GateRow]:
@@ -177,6 +182,8 @@ def _on_device(name: str, bound: Bound, artifact: ArtifactEvidence, evidence: Ev
         gap = _profile_gap(row)
         if not gap and value is None:
             gap = "too few samples" if name == "latency_p99_ms" else "could not be read on the device"
+            if name == "energy_per_inference_mj" and row.energy is not None:
+                gap = row.energy.unavailable or gap
         yield _row(name, subject, bound, value, gap)
 
 

@@ -51,6 +51,7 @@ class Gates(Record):
         "interval lies above",
     )
     peak_rss_bytes: Bound | None = None
+    energy_per_inference_mj: Bound | None = Field(None, description="above idle, by the board's meter or your own")
 
     @field_validator("latency_regression")
     @classmethod

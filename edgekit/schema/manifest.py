@@ -8,7 +8,7 @@ from pydantic import Field
 from edgekit.schema.base import Record
 from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.precision import GuardRow, KeptHigh, MixedRow
-from edgekit.schema.profile import Conditions
+from edgekit.schema.profile import Conditions, Energy
 from edgekit.schema.scheme import ArtifactPrecision
 from edgekit.schema.tensors import ArtifactTensor, InputSpec, OutputSpec, Preprocess
 
@@ -170,6 +170,12 @@ class ProfileRow(Record):
     measured_at: str
     path: str
     conditions: Conditions
+    energy: Energy | None = None
+
+    @property
+    def energy_per_inference_mj(self) -> float | None:
+        """Above idle; None: not available."""
+        return None if self.energy is None else self.energy.energy_per_inference_mj
 
 
 class BoardMetricRow(Record):

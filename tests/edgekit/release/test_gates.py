@@ -8,7 +8,7 @@ from edgekit.profiling.compare import Comparison
 from edgekit.release.gates import FLOAT_OUTPUTS, ArtifactEvidence, Evidence, judge, merge_gates, verdict, write_junit
 from edgekit.schema.gates import NO_RELEASE, Bound, Gates
 from edgekit.schema.manifest import ArtifactMetric, BoardMetricRow, ProfileRow
-from edgekit.schema.profile import Conditions
+from edgekit.schema.profile import Conditions, Energy
 
 GATES = Gates(
     float_metric=Bound(at_least=0.9),
@@ -307,3 +307,16 @@ def test_accuracy_of_the_board_is_judged_once_more_and_only_where_it_is_the_boar
     assert {found.reason for found in judged(stand_in=True)} == {"stand-in device"}
     assert {found.reason for found in judged(samples=200)} == {"200 of 10000 samples"}
     assert {found.state for found in judged(samples=200)} == {"not evaluated"}
+
+
+def test_energy_is_judged_where_a_meter_told_it_and_else_the_reason_stands():
+    gates = Gates(energy_per_inference_mj=Bound(at_most=2.0))
+
+    def judged(energy):
+        (row,) = judge(gates, Evidence(0.9, (artifact(),), (profile(energy=energy),), device="pi5"))
+        return row.state, row.value, row.reason
+
+    assert judged(Energy(source="PMIC", energy_per_inference_mj=1.5)) == ("passed", 1.5, "")
+    assert judged(Energy(source="PMIC", energy_per_inference_mj=2.5)) == ("failed", 2.5, "")
+    assert judged(Energy(unavailable="no power sensor")) == ("not evaluated", None, "no power sensor")
+    assert judged(None) == ("not evaluated", None, "could not be read on the device")
