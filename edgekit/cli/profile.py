@@ -49,7 +49,15 @@ class InputShape(click.ParamType[tuple[str, list[int]]]):
 
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path), metavar="ARTIFACT|BUNDLE")
-@click.option("--device", default="local", show_default=True, metavar="NAME", help="Board of devices.yaml.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    default=("local",),
+    show_default=True,
+    metavar="NAME",
+    help="Board of devices.yaml; several are measured at the same time.",
+)
 @click.option("--runtime", metavar="NAME", help="What executes it; else what the device's target runs the format with.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of the runtime; else as the device's target says.")
 @click.option("--batch", type=click.IntRange(min=1), help="Of a file that leaves its batch open.")
@@ -82,7 +90,7 @@ class InputShape(click.ParamType[tuple[str, list[int]]]):
 @json_option
 def profile(
     artifact: Path,
-    device: str,
+    devices: tuple[str, ...],
     runtime: str | None,
     threads: int | None,
     batch: int | None,
@@ -97,14 +105,21 @@ def profile(
 
     Exit codes: 0 measured, whether VALID or not; 1 an error; 2 usage; 4 a device could not be reached or measured.
     """
-    from edgekit.pipeline.profile import ProfileRequest, profile_artifacts
+    from edgekit.pipeline.profile import ProfileRequest, profile_artifacts, profile_on_boards
     from edgekit.report.profile import print_profiles
     from edgekit.schema.profile import MeasureSettings
 
     settings = MeasureSettings(**{key: value for key, value in measured.items() if value is not None})
-    request = ProfileRequest(artifact, device, runtime, threads, batch, settings, dict(shapes))
-    with _tasks(draw_nothing() if as_json else draw_progress(console(stderr=True))) as told:
-        report = profile_artifacts(request, told)
+    request = ProfileRequest(artifact, devices[0], runtime, threads, batch, settings, dict(shapes))
+    reporter = draw_nothing() if as_json else draw_progress(console(stderr=True))
+    if len(devices) > 1:
+        with reporter.task(f"measuring on {', '.join(dict.fromkeys(devices))}"):
+            report = profile_on_boards(
+                request, list(dict.fromkeys(devices)), lambda name: reporter.note(f"{name} has ended")
+            )
+    else:
+        with _tasks(reporter) as told:
+            report = profile_artifacts(request, told)
     documents = [found.model_dump(mode="json") for found in report.profiles]
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from edgekit.pipeline.artifacts import Exported
 from edgekit.pipeline.board import shown
 from edgekit.pipeline.choose import Variant
 from edgekit.pipeline.progress import Reporter
-from edgekit.profiling.engines import EngineBuilt, EngineOptions, engine_for
+from edgekit.profiling.engines import EngineBuilt, EngineOptions, engine_folder, engine_for
 from edgekit.schema.manifest import Skipped
 from edgekit.schema.target import Target
 
@@ -77,7 +77,7 @@ def build_engines(
         if variant.runtime == "trtexec":  # it builds and measures in one go: `measure_on`
             continue
         options = EngineOptions(precision=engine_precision(variant, target))
-        folder = home / "engines" / session.device.name / one.row.sha256
+        folder = engine_folder(home, session.device.name, one.row)
         building: dict[str, Any] = {"lease": lease_request()}
         try:
             with reporter.task(f"building the engine of {one.row.path} on {session.device.name}") as update:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +16,7 @@ from edgekit.errors import BundleError, DeviceError, SchemaError
 from edgekit.pipeline.choose import LOCAL_RUNTIMES, stand_in_for
 from edgekit.pipeline.request import find_device
 from edgekit.profiling.bare import describe_file
-from edgekit.profiling.engines import EngineBuilt, EngineOptions, engine_for
+from edgekit.profiling.engines import EngineBuilt, EngineOptions, engine_folder, engine_for
 from edgekit.profiling.jobs import profile
 from edgekit.release.bundle import read_manifest
 from edgekit.schema.device import Device
@@ -29,6 +31,7 @@ ProfileFunction = Callable[..., Profile]
 EngineFunction = Callable[..., EngineBuilt]
 Told = Callable[[str, Mapping[str, Any]], None]
 _MODELS = (".onnx", ".tflite")
+_DESCRIBE_S = 120.0
 _ENGINES: Mapping[str, Literal["fp16", "int8"]] = {"fp16": "fp16", "int8": "int8"}  # others are built as they are
 
 
@@ -92,6 +95,10 @@ def profile_artifacts(
     skipped: list[Skipped] = []
     failed = False
     with ProfileStore(request.database or profile_database()) as store, session_on(device) as session:
+        if device.transport == "ssh" and instead_of is None:
+            own = load_target(device.target, allow_override=True).target
+            here = session.run({"kind": "describe"}, {}, {}, timeout_s=_DESCRIBE_S)
+            instead_of = stand_in_for(device, own, here["machine"], here["emulated"])
         if manifest is not None:
             record_build(store.database, build_of(manifest))
         for path, row in artifacts:
@@ -114,7 +121,7 @@ def profile_artifacts(
                         path,
                         row,
                         EngineOptions(precision=_ENGINES.get(row.precision, "fp32")),
-                        default_home() / "engines" / f"{device.name}-{row.sha256[:16]}",
+                        engine_folder(default_home(), device.name, row),
                         lease=lease_request(),
                         on_progress=partial(told, building),
                     )
@@ -142,6 +149,42 @@ def profile_artifacts(
             store.add(found, _origin(manifest, row))
             done.append(found)
     return ProfileReport(tuple(done), tuple(skipped), failed)
+
+
+def profile_on_boards(
+    request: ProfileRequest, devices: Sequence[str], done: Callable[[str], None] = lambda name: None
+) -> ProfileReport:
+    """The same on several boards at once, each by a process of its own; a board that fails does not stop the others.
+
+    Args:
+        devices: names in devices.yaml; the request's own does not count.
+        done: gets the name of every board that has ended.
+
+    Raises:
+        EdgekitError: the request names nothing that can be measured, or a device that there is not.
+    """
+    for name in devices:
+        _find(request, find_device(name))  # what is wrong with the request is wrong for all of them
+    reports = {}
+    # spawned: a fork would take over locks of threads that it has not; Ctrl-C reaches every process
+    with ProcessPoolExecutor(len(devices), mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(_on_one, replace(request, device=name)): name for name in devices}
+        for future in as_completed(running):
+            reports[running[future]] = future.result()
+            done(running[future])
+    found = [reports[name] for name in devices]
+    return ProfileReport(
+        tuple(profile for report in found for profile in report.profiles),
+        tuple(row for report in found for row in report.skipped),
+        any(report.failed for report in found),
+    )
+
+
+def _on_one(request: ProfileRequest) -> ProfileReport:
+    try:
+        return profile_artifacts(request)
+    except DeviceError as err:
+        return ProfileReport((), (Skipped(what="latency", where=err.where, reason=f"{err.what}; {err.fix}"),), True)
 
 
 def runtime_of(device: Device, row: ArtifactRow) -> str:

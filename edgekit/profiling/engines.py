@@ -120,6 +120,11 @@ class EngineBuilt:
         return options
 
 
+def engine_folder(home: Path, device: str, row: ArtifactRow) -> Path:
+    """Where the store keeps the engine of a file for a board."""
+    return home / "engines" / device / row.sha256[:16]
+
+
 def build_engine(
     session: Session,
     onnx: Path,

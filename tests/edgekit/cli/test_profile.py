@@ -78,3 +78,23 @@ def test_shapes(edgekit, text: str, expected: tuple[str, list[int]] | None):
         assert edgekit("profile", "a.onnx", "--input-shape", text).exit_code == 2
     else:
         assert InputShape().convert(text, None, None) == expected
+
+
+def test_several_boards_are_measured_and_one_that_is_gone_stops_no_other(edgekit, edgekit_json, double: Path):
+    (double.parent / "ssh").write_text("")
+    (double.parent / "devices.yaml").write_text(
+        "devices:\n"
+        "  - {name: one, target: cpu-x86-64}\n"
+        "  - {name: two, target: cpu-x86-64}\n"
+        "  - {name: gone, target: raspberry-pi-5, transport: ssh, address: board.invalid, ssh_config: ssh}\n"
+    )
+    code, document = edgekit_json(
+        "profile", "double.onnx", "--device", "one", "--device", "gone", "--device", "two", *QUICK
+    )
+    assert code == 4
+    assert [found["device"] for found in document["profiles"]] == ["one", "two"]
+    assert [row["where"] for row in document["skipped"]] == ["device gone"]
+    assert "nothing is called 'board.invalid'" in document["skipped"][0]["reason"]
+    wrong = edgekit("profile", "double.onnx", "--device", "one", "--device", "none")
+    assert wrong.exit_code == 4
+    assert "no device is called 'none'" in wrong.stderr

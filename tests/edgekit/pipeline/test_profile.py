@@ -83,8 +83,18 @@ def request_of(path: Path, here: Path, **changes: Any) -> ProfileRequest:
     )
 
 
+class Reached(str):
+    """A session that says that it runs on an arm64 machine, or in an emulator."""
+
+    emulated = ""
+
+    def run(self, job, files, results, **_) -> dict[str, str]:
+        assert job == {"kind": "describe"}
+        return {"machine": "aarch64", "emulated": self.emulated}
+
+
 def session(device):
-    return nullcontext(f"session on {device.name}")
+    return nullcontext(Reached(f"session on {device.name}"))
 
 
 def test_every_artifact_of_a_bundle_is_measured_with_what_the_devices_target_runs(here: Path, bundle: Path):
@@ -184,3 +194,10 @@ def test_where_there_is_no_tensorrt_nothing_stands_in_for_it_unasked(here: Path,
         "local has no TensorRT; --runtime names what should stand in for it"
     ]
     assert not report.failed
+
+
+def test_a_board_that_is_an_emulator_is_a_stand_in_whatever_its_entry_says(here: Path, double: Path, monkeypatch):
+    board = Board()
+    monkeypatch.setattr(Reached, "emulated", "aarch64 on x86, by /proc/cpuinfo")
+    profile_artifacts(request_of(double, here, device="pi"), profile=board, session_on=session)
+    assert {asked[4] for asked in board.asked} == {"raspberry-pi-5"}
