@@ -26,6 +26,8 @@ from edgekit.agent.errors import AgentError
 
 PATIENCE_S = 180.0
 _POLL_S = 0.5
+_ALIVE_S = 10.0
+ALIVE = {"alive": True}  # told now and then by `follow`, or it would not notice that its reader has died
 GONE = 3  # exit status of `follow`: no such job was started here
 
 
@@ -59,6 +61,7 @@ def follow(arguments: Sequence[str], patience_s: float = _POLL_S) -> int:
     path = _beside(result_file, ".lock")
     if not path.exists():
         return GONE
+    told_at = time.monotonic()
     with open(path) as lock:
         while True:
             over = _free(lock, fcntl.LOCK_SH)  # asked before the lines are read, or the last ones might be missed
@@ -68,6 +71,9 @@ def follow(arguments: Sequence[str], patience_s: float = _POLL_S) -> int:
                 printed += 1
             if over:
                 break
+            if time.monotonic() - told_at > _ALIVE_S:
+                told_at = time.monotonic()
+                print(json.dumps(ALIVE), flush=True)
             time.sleep(patience_s)
     try:
         ended = json.loads(_beside(result_file, ".status").read_text(encoding="ascii"))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from edgekit.agent.detach import GONE
+from edgekit.agent.detach import ALIVE, GONE
 from edgekit.devices.transport import Completed, LinkError, Transport
 from edgekit.errors import DeviceError
 
@@ -58,6 +58,8 @@ def run_detached(
     def hear(line: str) -> None:
         nonlocal seen
         found = _parsed(line)
+        if found == ALIVE:
+            return
         if found is not None and "ended" in found:
             ended.append(found["ended"])
             return

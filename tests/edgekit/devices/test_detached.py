@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -141,6 +142,25 @@ def test_what_nobody_follows_ends_by_itself_and_its_folder_goes(agent, tmp_path:
             return
         time.sleep(0.05)
     pytest.fail("the folder of an abandoned job stays")
+
+
+def test_who_follows_for_a_host_that_died_ends_and_signs_of_life_are_no_progress(agent, tmp_path: Path):
+    lively = AGENT.replace("if sys", "import edgekit.agent.detach as d\nd._ALIVE_S = 0.1\nif sys", 1)
+    (tmp_path / "agent.py").write_text(lively)
+    transport = Loopback([1], after=True)
+    done, told = carry_out(transport, agent, tmp_path, STEPS)
+    assert (done.returncode, told) == (0, [{"step": step} for step in range(4)])
+    (tmp_path / "job").write_text("time.sleep(30)\n")
+    begun = agent("start", str(tmp_path / "job"), str(tmp_path / "other"), "60")
+    assert subprocess.run(begun, check=True, timeout=20).returncode == 0
+    follower = subprocess.Popen(
+        agent("follow", str(tmp_path / "other"), "0"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert follower.stdout is not None
+    assert json.loads(follower.stdout.readline()) == {"alive": True}
+    follower.stdout.close()  # as ssh's end does when the host's process is killed
+    assert follower.wait(20) != 0
+    subprocess.run(agent("stop", str(tmp_path / "other")), check=True, timeout=20)
 
 
 def test_again_gives_up_only_while_the_link_stays_lost():
