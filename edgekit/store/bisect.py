@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgekit.errors import DataError
 from edgekit.profiling.compare import NEGLIGIBLE_RATIO, Against, differences
 from edgekit.schema.profile import Profile
-from edgekit.store.builds import read_builds
+from edgekit.store.builds import Build, read_build_lines, read_builds
 from edgekit.store.history import ProfileLine, Wanted, read_history
 from edgekit.store.profiles import ProfileStore
 from edgekit.store.sides import Side
@@ -102,10 +102,10 @@ def bisect(
     artifact, device, runtime = _kind(store, good, bad, wished or Wished())
     wanted = Wanted(recipe=recipe, target=target, artifact=artifact, device=device, runtime=runtime, shipped_only=True)
     profiles = [line for line in read_history(store.database, wanted) if line.artifact == artifact]
-    points = _points(store, good, bad, recipe, target)
-    reader = _Reader(store, of, profiles)
+    builds = _builds(store, good, bad, recipe, target)
+    points = [Point(build.digest, build.git_commit, build.made_s) for build in builds]
+    reader = _Reader(store, of, profiles, {build.digest: build.sha256s for build in builds})
     start = reader.best(points[0].digest)
-    inside = {point.digest for point in points[1:-1]}
     found = Bisection(
         recipe=recipe,
         target=target,
@@ -114,16 +114,16 @@ def bisect(
         runtime=runtime,
         of=of,
         points=tuple(points),
-        between=sum(line.build in inside for line in profiles),
+        between=len({line.id for point in points[1:-1] for line in reader.lines_of(point.digest)}),
         first_bad=None,
         last_good=None,
         conclusive=False,
     )
     if isinstance(start, str):
-        return replace(found, reason=f"the good end: {start}")
+        return replace(found, points=tuple(map(reader.look, points)), reason=f"the good end: {start}")
     end = reader.best(points[-1].digest, start[1])
     if isinstance(end, str):
-        return replace(found, reason=f"the bad end: {end}")
+        return replace(found, points=tuple(map(reader.look, points)), reason=f"the bad end: {end}")
     judged = [reader.judge(point, start, end) for point in points]
     judged[0] = replace(judged[0], state="good", reason="")  # by definition
     return _conclude(replace(found, points=tuple(judged)))
@@ -155,14 +155,22 @@ def _conclude(found: Bisection) -> Bisection:
 class _Reader:
     """The profile that stands for each build, and how it compares with the ends."""
 
-    def __init__(self, store: ProfileStore, of: Quantity, lines: Sequence[ProfileLine]) -> None:
+    def __init__(
+        self, store: ProfileStore, of: Quantity, lines: Sequence[ProfileLine], sha256s: Mapping[str, tuple[str, ...]]
+    ) -> None:
         self._store, self._of = store, of
         self._lines = lines  # newest first
+        self._sha256s = sha256s  # of its artifacts, by digest of a build
         self._against: dict[int, Against] = {}  # the two ends, by number of their profiles
+
+    def lines_of(self, digest: str) -> list[ProfileLine]:
+        """Profiles of a build, newest first; as in `read_build_lines`, else those of the same file in another one."""
+        own = [line for line in self._lines if line.build == digest]
+        return own or [line for line in self._lines if line.artifact_sha256 in self._sha256s[digest]]
 
     def best(self, digest: str, like: Profile | None = None) -> tuple[ProfileLine, Profile] | str:
         """The newest believable profile of a build that was measured as `like` was, or why there is none."""
-        mine = [line for line in self._lines if line.build == digest]
+        mine = self.lines_of(digest)
         reasons = ["not measured"]
         for line in mine:
             wrong = [reason for reason in line.reasons if reason != "stand-in"]
@@ -177,6 +185,14 @@ class _Reader:
                     return line, profile
                 reasons.append(f"measured otherwise: {'; '.join(forbidding)}")
         return reasons[min(1, len(reasons) - 1)]  # of the newest
+
+    def look(self, point: Point) -> Point:
+        """The point with its value, where an end that it could be held against is missing."""
+        found = self.best(point.digest)
+        if isinstance(found, str):
+            return replace(point, reason=found if found != point.state else "")
+        value = float(getattr(found[0], self._of))
+        return replace(point, profile=found[0].id, value=value, state="unclear", reason="an end is missing")
 
     def judge(self, point: Point, good: tuple[ProfileLine, Profile], bad: tuple[ProfileLine, Profile]) -> Point:
         """The point with what is known of its build."""
@@ -227,7 +243,7 @@ def _kind(store: ProfileStore, good: Side, bad: Side, wished: Wished) -> tuple[s
     for side in (good, bad):
         assert side.build is not None
         devices = {entry.device for entry in side.entries}
-        lines = read_history(store.database, Wanted(build=side.build.digest, shipped_only=True))
+        lines = read_build_lines(store.database, side.build.digest, Wanted(shipped_only=True))
         kinds.append(
             {
                 (line.artifact, line.device, line.runtime)
@@ -249,7 +265,7 @@ def _kind(store: ProfileStore, good: Side, bad: Side, wished: Wished) -> tuple[s
     return shared[0]
 
 
-def _points(store: ProfileStore, good: Side, bad: Side, recipe: str, target: str) -> list[Point]:
+def _builds(store: ProfileStore, good: Side, bad: Side, recipe: str, target: str) -> Sequence[Build]:
     assert good.build is not None and bad.build is not None  # noqa: PT018
     builds = read_builds(store.database, recipe=recipe, target=target)
     digests = [build.digest for build in builds]
@@ -263,4 +279,4 @@ def _points(store: ProfileStore, good: Side, bad: Side, recipe: str, target: str
         raise DataError(
             "the good build was not made before the bad one", f"{good.label}, {bad.label}", "exchange --good and --bad"
         )
-    return [Point(build.digest, build.git_commit, build.made_s) for build in builds[start : end + 1]]
+    return builds[start : end + 1]

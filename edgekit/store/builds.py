@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import insert, select, update
@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from edgekit.errors import StoreError
 from edgekit.schema.manifest import ArtifactMetric, Manifest
 from edgekit.store.database import Database
+from edgekit.store.history import ProfileLine, Wanted, read_history
 from edgekit.store.tables import BUILDS, PROFILES, RELEASES
 
 
@@ -39,6 +40,11 @@ class Build:
     verdict: str
     made_s: float
     artifacts: tuple[BuiltArtifact, ...]
+
+    @property
+    def sha256s(self) -> tuple[str, ...]:
+        """Of its artifacts."""
+        return tuple(row.sha256 for row in self.artifacts)
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,22 @@ def read_build(database: Database, digest: str) -> Build | None:
     with database.reading() as connection:
         row = connection.execute(select(BUILDS).where(BUILDS.c.digest == digest)).mappings().first()
     return None if row is None else _build(row)
+
+
+def read_build_lines(database: Database, digest: str, wanted: Wanted | None = None) -> tuple[ProfileLine, ...]:
+    """Profiles of a build, newest first; of an artifact without one, those of the same file in another build.
+
+    A file that did not change is not measured again within a day, so its profile is of the build before.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    wanted = wanted or Wanted()
+    own = read_history(database, replace(wanted, build=digest))
+    build = read_build(database, digest)
+    measured = {line.artifact_sha256 for line in own}
+    rest = tuple(sha256 for sha256 in (build.sha256s if build else ()) if sha256 not in measured)
+    return own + (read_history(database, replace(wanted, sha256s=rest)) if rest else ())
 
 
 def mark_release(database: Database, build: Build, name: str) -> Release:

@@ -69,6 +69,7 @@ class Wanted:
     Attributes:
         artifact: file name, or the first digits of its sha256.
         build: content digest, whole.
+        sha256s: of artifacts, whole; empty: any.
         since_s: measured then or later, in seconds since 1970.
         shipped_only: leave out versions that were only compared with; what is not known to be one stays.
         limit: the newest so many; None: all.
@@ -80,6 +81,7 @@ class Wanted:
     target: str | None = None
     runtime: str | None = None
     build: str | None = None
+    sha256s: tuple[str, ...] = ()
     since_s: float | None = None
     valid_only: bool = False
     shipped_only: bool = False
@@ -98,6 +100,8 @@ def read_history(database: Database, wanted: Wanted | None = None) -> tuple[Prof
 def history_query(wanted: Wanted) -> Select[Row]:  # type: ignore[type-arg]  # columns are taken by their names
     """The question that `read_history` asks."""
     query = LINES
+    if wanted.sha256s:
+        query = query.where(PROFILES.c.artifact_sha256.in_(wanted.sha256s))
     for name in ("device", "recipe", "target", "runtime", "build"):
         value = getattr(wanted, name)
         if value is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgekit.profiling.compare import Comparison, compare, differences
 from edgekit.schema.gates import NO_RELEASE
 from edgekit.schema.profile import Profile
-from edgekit.store.builds import Release, build_of, mark_release, read_releases, record_build
+from edgekit.store.builds import Release, build_of, mark_release, read_build_lines, read_releases, record_build
 from edgekit.store.history import Wanted, read_history
 from edgekit.store.profiles import Origin, ProfileStore
 from edgekit.store.sides import read_bundle
@@ -65,8 +65,9 @@ def against_release(store: ProfileStore, recipe: str, target: str, profile: Prof
     if not releases:
         return NO_RELEASE
     release = releases[0]
-    wanted = Wanted(build=release.build, device=profile.device, runtime=profile.runtime, shipped_only=True)
-    lines = [line for line in read_history(store.database, wanted) if line.artifact == profile.artifact]
+    wanted = Wanted(device=profile.device, runtime=profile.runtime, shipped_only=True)
+    found = read_build_lines(store.database, release.build, wanted)
+    lines = [line for line in found if line.artifact == profile.artifact]
     if not lines:
         return f"release {release.name}: {profile.artifact} was not measured on {profile.device} in {profile.runtime}"
     reference = store.get(lines[0].id)

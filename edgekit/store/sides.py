@@ -15,7 +15,7 @@ from sqlalchemy import select
 from edgekit.errors import BundleError, DataError
 from edgekit.schema.manifest import Manifest
 from edgekit.schema.profile import Profile
-from edgekit.store.builds import Build, build_of, read_build, read_releases
+from edgekit.store.builds import Build, build_of, read_build, read_build_lines, read_releases
 from edgekit.store.digests import file_sha256
 from edgekit.store.history import LEAST_PREFIX, LINES, ProfileLine, Wanted, is_digest, read_history, read_lines
 from edgekit.store.profiles import ProfileStore
@@ -151,7 +151,7 @@ def _digest(store: ProfileStore, text: str) -> Side:
 
 
 def _build(store: ProfileStore, digest: str, label: str) -> Side:
-    lines = read_history(store.database, Wanted(build=digest))
+    lines = read_build_lines(store.database, digest)
     return Side(label, read_build(store.database, digest), _entries(store, lines))
 
 

@@ -9,6 +9,7 @@ from edgekit.store.builds import (
     build_of,
     mark_release,
     read_build,
+    read_build_lines,
     read_builds,
     read_releases,
     record_build,
@@ -46,6 +47,21 @@ def test_builds_of_a_recipe_for_a_target_oldest_first(store: ProfileStore):
     numbers = [int(build.digest[0]) for build in read_builds(store.database, recipe="kws", target="pi")]
     assert numbers == [1, 3]
     assert len(read_builds(store.database)) == 4
+
+
+def test_a_file_that_did_not_change_keeps_its_profile(store: ProfileStore):
+    same = (
+        BuiltArtifact("model.onnx", "a" * 64, 1, "int8", {}),
+        BuiltArtifact("model.tflite", "b" * 64, 1, "int8", {}),
+    )
+    first = store.add(profile_of(), Origin("kws", "pi"))
+    record_build(store.database, build_number(1, artifacts=same), [first])
+    second = store.add(profile_of(artifact="model.tflite", artifact_sha256="b" * 64), Origin("kws", "pi"))
+    record_build(store.database, build_number(2, artifacts=same), [second])
+    assert {line.id for line in read_build_lines(store.database, "2" * 64)} == {first, second}
+    again = store.add(profile_of(), Origin("kws", "pi", "2" * 64))
+    assert {line.id for line in read_build_lines(store.database, "2" * 64)} == {again, second}
+    assert read_build_lines(store.database, "3" * 64) == ()
 
 
 def test_a_manifest_in_short(draft_of, tmp_path):

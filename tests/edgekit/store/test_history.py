@@ -42,6 +42,7 @@ def filled(store: ProfileStore) -> ProfileStore:
         (Wanted(artifact="ABCdef"), "newest"),
         (Wanted(artifact="abcde"), ""),
         (Wanted(build="b" * 64), "old"),
+        (Wanted(sha256s=("abcdef" + "0" * 58, "b" * 64)), "newest"),
         (Wanted(valid_only=True), "newest, compared with, other device, old"),
         (Wanted(shipped_only=True), "newest, noisy, stand-in, other device, old"),
         (Wanted(since_s=(NOON - timedelta(hours=7)).timestamp()), "newest, noisy, stand-in"),
