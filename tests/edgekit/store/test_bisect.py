@@ -118,7 +118,10 @@ def test_other_machines_and_settings_are_no_measurement(store: ProfileStore):
 def test_ends_without_a_believable_profile_are_told(store: ProfileStore):
     history(store, 1.0, 1.0, None)
     add(store, 3, 1.2, valid=False, reasons=("throttled",))
-    assert searched(store, 1, 3).reason == "the bad end: INVALID: throttled"
+    found = searched(store, 1, 3)
+    assert found.reason == "the bad end: INVALID: throttled"
+    assert states(found) == ["unclear", "unclear", "not measured"]
+    assert found.points[0].value == pytest.approx(1.0, abs=0.01)
 
 
 def test_a_history_of_one_stand_in_can_be_searched(store: ProfileStore):

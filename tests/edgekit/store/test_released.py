@@ -52,6 +52,14 @@ def test_what_cannot_be_held_against_it_says_why(store: ProfileStore, changes: d
     assert against_release(store, "other", "pi", NEW) == NO_RELEASE
 
 
+def test_a_release_of_a_file_that_was_measured_in_an_earlier_build(store: ProfileStore):
+    build = build_number(1)
+    store.add(profile_of(timed(1.0, 1), artifact_sha256=build.sha256s[0]), Origin("kws", "pi", "9" * 64, ships=True))
+    mark_release(store.database, build, "v1")
+    found = against_release(store, "kws", "pi", NEW)
+    assert found == compare(profile_of(timed(1.0, 1)), NEW)
+
+
 @pytest.fixture
 def bundle(draft_of, tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "dist", "quickstart", draft_of())
