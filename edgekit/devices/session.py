@@ -127,43 +127,54 @@ class AgentSession:
             try:
                 for name, path in {job_file: here / "job.json", **files}.items():
                     self._push(name, path)
-                there, answer = str(self._folder / job_file), str(self._folder / result_file)
-                if self._transport.link:
-                    call = partial(self._agent, python)
-                    done = run_detached(
-                        self._transport, call, there, answer, timeout_s + waits, self._patience_s, on_progress, where
-                    )
-                else:  # it ends with us
-                    done = self._transport.run(
-                        self._agent(python, there, answer),
-                        timeout_s=timeout_s + waits,
-                        on_line=lambda line: tell_progress(line, on_progress),
-                    )
-                if done.stderr:
-                    _log.debug("%s: %s", where, done.stderr)
-                if done.returncode not in (0, 1):
-                    raise _crashed(done, where)
-                try:
-                    self._pull(result_file, here / "result.json")
-                except LinkError:
-                    raise
-                except DeviceError as err:
-                    raise _crashed(done, where) from err
-                try:
-                    result: dict[str, Any] = json.loads((here / "result.json").read_text(encoding="utf-8"))
-                except ValueError as err:
-                    fix = "check the board's storage, and run the same command again"
-                    raise DeviceError(f"the agent's answer cannot be read: {err}", where, fix) from err
-                if "error" in result:
-                    error = result["error"]
-                    raise DeviceError(error["what"], f"{where}: {error['where']}", error["fix"])
+                done = self._carry_out(python, job_file, result_file, timeout_s + waits, on_progress, where)
+                result = self._answer(done, result_file, here / "result.json", where)
                 for name, path in results.items():
                     self._pull(name, path)
-            except LinkError:
-                self._lost = True
-                raise
             finally:
                 self._remove(made)
+        return result
+
+    def _carry_out(
+        self, python: str, job_file: str, result_file: str, timeout_s: float, on_progress: Progress | None, where: str
+    ) -> Completed:
+        """How the agent ended; 0 and 1 mean that it has left an answer."""
+        job, result = str(self._folder / job_file), str(self._folder / result_file)
+        if not self._transport.link:  # it ends with us
+            done = self._transport.run(
+                self._agent(python, job, result),
+                timeout_s=timeout_s,
+                on_line=lambda line: tell_progress(line, on_progress),
+            )
+        else:
+            call = partial(self._agent, python)
+            done = self._noticed(
+                lambda: run_detached(
+                    self._transport, call, job, result, timeout_s, self._patience_s, on_progress, where
+                )
+            )
+        if done.stderr:
+            _log.debug("%s: %s", where, done.stderr)
+        if done.returncode not in (0, 1):
+            raise _crashed(done, where)
+        return done
+
+    def _answer(self, done: Completed, result_file: str, path: Path, where: str) -> dict[str, Any]:
+        """What the agent wrote; its error as ours."""
+        try:
+            self._pull(result_file, path)
+        except LinkError:
+            raise
+        except DeviceError as err:
+            raise _crashed(done, where) from err
+        try:
+            result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as err:
+            fix = "check the board's storage, and run the same command again"
+            raise DeviceError(f"the agent's answer cannot be read: {err}", where, fix) from err
+        if "error" in result:
+            error = result["error"]
+            raise DeviceError(error["what"], f"{where}: {error['where']}", error["fix"])
         return result
 
     def _agent(self, python: str, *words: str) -> list[str]:
@@ -182,13 +193,15 @@ class AgentSession:
         return pythons.pop() if pythons else self._transport.python
 
     def _again(self, action: Callable[[], _T]) -> _T:
-        return again(action, self._patience_s, f"device {self.device.name}")
+        return self._noticed(lambda: again(action, self._patience_s, f"device {self.device.name}"))
 
-    def _gone(self) -> bool:
-        """Whether it is of no use to clean up there, which is said."""
-        if self._lost:
-            _log.warning("%s stays on device %s: the link is lost", self._folder, self.device.name)
-        return self._lost
+    def _noticed(self, action: Callable[[], _T]) -> _T:
+        """What `action` gives. Where the link was given up, nothing more is tried there."""
+        try:
+            return action()
+        except LinkError:
+            self._lost = True
+            raise
 
     def _push(self, name: str, path: Path) -> None:
         self._again(lambda: self._transport.push(path, self._folder / name))
@@ -207,7 +220,9 @@ class AgentSession:
 
     def _leave(self) -> None:
         try:
-            if self._folder.is_absolute() and not self._gone():
+            if self._lost:
+                _log.warning("%s stays on device %s: the link is lost", self._folder, self.device.name)
+            elif self._folder.is_absolute():
                 self._transport.run(["rm", "-rf", str(self._folder)], timeout_s=_SHORT_S)
         except DeviceError as err:  # a device that is gone has said why already
             _log.warning("%s stays on device %s: %s", self._folder, self.device.name, err.what)
