@@ -95,7 +95,7 @@ def test_dropped_connections_leave_their_programs_and_sshd(bookworm_board: Board
     line = "nohup sleep 4343 > /dev/null 2>&1 < /dev/null & sleep 4444"
     there = subprocess.Popen(["ssh", "-F", bookworm_board.ssh_config, bookworm_board.alias, line])
     try:
-        _until(lambda: any("sleep 4343" in line for line in bookworm_board.processes().values()))
+        _until(lambda: any(line.endswith("sleep 4343") for line in bookworm_board.processes().values()))
         bookworm_board.drop_connections()
         assert there.wait(30) == 255
         assert bookworm_board.kill(r"sleep 4343$") == 1  # not the shell that began it, which may still be ending
