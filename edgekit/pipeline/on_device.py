@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from edgekit.errors import DeviceError
 from edgekit.pipeline.artifacts import Exported
 from edgekit.pipeline.board import OnBoard, evaluate_on
 from edgekit.pipeline.choose import stand_in_for
-from edgekit.pipeline.engines import Engines, build_engines
+from edgekit.pipeline.engines import build_engines
 from edgekit.pipeline.measure import Measured, measure_on
 from edgekit.pipeline.request import BuildRequest
 from edgekit.pipeline.run import Stages, Workshop
@@ -82,7 +82,8 @@ def use_device(
         shipped, measured = keep_faster(exported, measured, recipe.ship, plan.gates.size_bytes, reporter)
         board = OnBoard()
         if device.transport != "local":  # on this machine every artifact is tested anyway
-            board = _evaluate(session, instead_of, shipped, workshop, request.device_samples, engines)
+            ships = [one for one in shipped if one.planned.variant.ships]
+            board = evaluate_on(session, instead_of, ships, workshop, request.device_samples, engines.by_path)
     return OnDevice(
         shipped,
         measured,
@@ -109,15 +110,3 @@ def _ask(session: AgentSession, target: Target) -> _Told:
         return _Told(done.stdout.strip())
     told = session.run({"kind": "describe"}, {}, {}, timeout_s=_DESCRIBE_S)
     return _Told(told["machine"], told["emulated"], told["conditions"]["extra"]["identity"], told["libraries"])
-
-
-def _evaluate(
-    session: AgentSession,
-    instead_of: str | None,
-    exported: Sequence[Exported],
-    workshop: Workshop,
-    most: int | None,
-    engines: Engines,
-) -> OnBoard:
-    shipped = [one for one in exported if one.planned.variant.ships]
-    return evaluate_on(session, instead_of, shipped, workshop, most, engines.by_path)

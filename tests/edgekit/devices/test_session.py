@@ -6,7 +6,6 @@ import pytest
 from pydantic import ValidationError
 
 from edgekit.devices.local import LocalTransport
-from edgekit.devices.run_agent import run_agent
 from edgekit.devices.session import AgentSession
 from edgekit.devices.transport import Completed
 from edgekit.devices.zipapp import agent_version, build_zipapp
@@ -16,6 +15,12 @@ from tests.edgekit.devices.loopback import Loopback
 
 DEVICE = Device(name="bench", target="cpu-x86-64")
 DESCRIBE = {"kind": "describe"}
+
+
+def run_agent(device, job, files, results, *, timeout_s, transport=None):
+    """One job in a session of its own."""
+    with AgentSession(device, transport) as session:
+        return session.run(job, files, results, timeout_s=timeout_s)
 
 
 class FakeBoard:
