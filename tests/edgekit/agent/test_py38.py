@@ -16,7 +16,15 @@ import edgekit.agent
 
 HERE = Path(__file__).parent
 TESTS = ("boards", "test_feeds", "test_jetson", "test_memory", "test_meters", "test_nvml", "test_power", "test_profile")
-TESTS += ("test_sensors", "test_sysfs", "test_throttle", "test_timing", "test_watch", "test_workers")
+TESTS += (
+    "test_postprocess",
+    "test_sensors",
+    "test_sysfs",
+    "test_throttle",
+    "test_timing",
+    "test_watch",
+    "test_workers",
+)
 _IMPORT_ALL = """
 import importlib, pkgutil, edgekit.agent
 for module in pkgutil.walk_packages(edgekit.agent.__path__, "edgekit.agent."):
