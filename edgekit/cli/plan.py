@@ -8,10 +8,10 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
+from edgekit import api
 from edgekit.cli.output import console, json_option, print_json, print_overrides, table
 from edgekit.pipeline.plan import Plan, PlannedArtifact, PlannedStep
-from edgekit.pipeline.request import BuildRequest, choose_recipe, plan_build
-from edgekit.store.steps import StepStore
+from edgekit.pipeline.request import choose_recipe
 
 
 @click.command()
@@ -37,8 +37,7 @@ def plan(
 ) -> None:
     """Say what `build` would do with the same arguments, step by step, and what is stored already."""
     chosen = choose_recipe(recipe)
-    request = BuildRequest(chosen, target, device, settings=settings, allow_override=allow_override)
-    made = plan_build(request, StepStore(request.home / "steps"), explain=explain)
+    made = api.plan(chosen, target, explain=explain, device=device, settings=settings, allow_override=allow_override)
     if as_json:
         print_json(_document(made))
         return
