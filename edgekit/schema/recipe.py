@@ -8,7 +8,8 @@ from edgekit.schema.base import Record
 from edgekit.schema.gates import Gates
 from edgekit.schema.tensors import InputSpec
 
-METRIC_NAMES = ("top1", "top5")  # of data/metrics.py, here because a plan imports no numpy
+# of data/metrics/table.py, here because a plan imports no numpy
+METRIC_NAMES = ("top1", "top5", "top_k", "per_class", "auc", "mse", "mae", "perplexity", "map50_95")
 FormatName = Literal["onnx", "tflite", "tensorrt"]
 
 
