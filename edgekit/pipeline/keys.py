@@ -69,7 +69,8 @@ def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
     if source.checkpoint is not None:
         checkpoint = source.checkpoint.model_dump(mode="json", exclude={"path", "sha256"})
         checkpoint["content"] = path_digest(Path(source.checkpoint.path))
-    code = follow_modules(["edgekit.nets.load", *_MEASURED_BY, module_of(source.factory)])
+    own = [module_of(source.factory)] if source.factory else []
+    code = follow_modules(["edgekit.nets.load", *_MEASURED_BY, *own])
     return keyed(
         {
             "pass": "load",
