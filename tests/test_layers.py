@@ -133,6 +133,8 @@ def test_commands_that_only_look_import_no_torch():
         ["--help"],
         ["targets", "list"],
         ["targets", "show", "jetson"],
+        ["recipes", "list"],
+        ["recipes", "show", "quickstart"],
         ["passes", "list"],
         ["passes", "show", "prune"],
         ["schema", "recipe"],

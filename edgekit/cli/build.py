@@ -9,17 +9,27 @@ import click
 from rich.text import Text
 
 from edgekit import api
+from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json
 from edgekit.cli.progress import draw_nothing, draw_progress
 from edgekit.pipeline.request import choose_recipe
 
 
 @click.command()
-@click.argument("recipe", required=False, metavar="[MODEL|RECIPE]")
+@click.argument("recipe", required=False, metavar="[MODEL|RECIPE]", shell_complete=complete.recipes)
 @click.option(
-    "--target", required=True, metavar="NAME", help="Class of hardware to build for; see `edgekit targets list`."
+    "--target",
+    required=True,
+    metavar="NAME",
+    shell_complete=complete.targets,
+    help="Class of hardware to build for; see `edgekit targets list`.",
 )
-@click.option("--device", metavar="NAME", help="Board of devices.yaml to measure on. None is contacted without it.")
+@click.option(
+    "--device",
+    metavar="NAME",
+    shell_complete=complete.devices,
+    help="Board of devices.yaml to measure on. None is contacted without it.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekit import api
+from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json
 from edgekit.cli.progress import draw_nothing, draw_progress
 
@@ -55,6 +56,7 @@ class InputShape(click.ParamType[tuple[str, list[int]]]):
     "devices",
     multiple=True,
     default=("local",),
+    shell_complete=complete.devices,
     show_default=True,
     metavar="NAME",
     help="Board of devices.yaml; several are measured at the same time.",
