@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json, table
 from edgekit.schema.base import Options
 from edgekit.schema.json_schema import json_schema
@@ -30,7 +29,7 @@ def list_passes(as_json: bool) -> None:
 
 
 @passes.command("show")
-@click.argument("name", shell_complete=complete.passes)
+@click.argument("name")
 @json_option
 def show_pass(name: str, as_json: bool) -> None:
     """One pass: its options with their defaults."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgekit.errors import DataError, ModelError
+from edgekit.errors import ModelError
 from edgekit.schema.find import suggest
 from edgekit.schema.recipe import Checkpoint
+from edgekit.schema.weight_files import check_sha256, files_of
 
 _WHERE = "model.checkpoint"
 
@@ -27,27 +27,21 @@ def read_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Tensors of a checkpoint by name, the prefix stripped.
 
     Raises:
-        DataError: no such file, or its digest differs from `sha256`.
+        DataError: no such file, or its digest differs from `sha256`; for an index, that of all its files.
         ModelError: the file holds more than tensors and plain containers, or is not what its suffix says, or has no
             state dict at `key`.
     """
     path = Path(checkpoint.path)
-    if not path.is_file():
-        raise DataError(
-            "there is no such file", f"{_WHERE}.path: {path}", "check the path, and EDGEKIT_DATA where it is used"
-        )
-    if checkpoint.sha256 is not None:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != checkpoint.sha256:
-            raise DataError(
-                f"its sha256 is {digest}", f"{_WHERE}: {path}", "get the file that sha256 names, or correct it"
-            )
+    files = files_of(path, f"{_WHERE}.path")
+    check_sha256(files, checkpoint.sha256, f"{_WHERE}.sha256")
     read = _READERS.get(path.suffix)
     if read is None:
         raise ModelError(
             f"no reader for {path.suffix or 'a file without suffix'}",
             f"{_WHERE}.path: {path}",
-            f"use {', '.join(_READERS)}",
+            "it is a network, not weights: name it in model.pt2"
+            if path.suffix == ".pt2"
+            else f"use {', '.join(_READERS)}",
         )
     content: object = read(path)
     if checkpoint.key is not None:
@@ -62,72 +56,54 @@ def read_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return _tensors(content, checkpoint, path)
 
 
-def load_state(network: nn.Module, state: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
-    """Put `state` into `network`, every tensor accounted for.
-
-    A batch norm's `num_batches_tracked` may be absent: files from other frameworks do not have it.
-
-    Raises:
-        ModelError: missing or unexpected names that no pattern of the checkpoint allows, or other shapes.
-    """
-    own = network.state_dict()
-    allowed_missing = (*checkpoint.ignore_missing, "*num_batches_tracked")
-    missing = [name for name in own if name not in state and not _matches(name, allowed_missing)]
-    unexpected = [name for name in state if name not in own and not _matches(name, checkpoint.ignore_unexpected)]
-    shared = [name for name in own if name in state]
-    shapes = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in shared
-        if state[name].shape != own[name].shape
-    ]
-    parts = [
-        f"{len(names)} {kind}: {_some(names)}"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if names
-    ]
-    if parts:
-        raise ModelError(
-            f"the file does not fit the network: {'; '.join(parts)}",
-            f"{_WHERE}: {checkpoint.path}",
-            _fix(missing, unexpected, shapes),
-        )
-    with torch.no_grad():
-        for name in shared:
-            own[name].copy_(state[name])
-
-
-def _fix(missing: list[str], unexpected: list[str], shapes: list[str]) -> str:
-    if missing and unexpected:
-        for name in unexpected:
-            for wanted in missing:
-                if name.endswith(f".{wanted}"):
-                    return f"set strip_prefix: {name.removesuffix(wanted)!r}"
-    if shapes and not missing and not unexpected:
-        return "give the factory the arguments that the file was trained with"
-    return "correct factory or arguments; name what may differ in ignore_missing or ignore_unexpected"
-
-
-def _some(names: list[str], shown: int = 5) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
 def _tensors(content: object, checkpoint: Checkpoint, path: Path) -> dict[str, Tensor]:
+    """The state dict that `content` is, with the prefix taken from every name."""
     if not isinstance(content, Mapping) or not content:
-        raise ModelError(
-            f"holds {type(content).__name__}", f"{_WHERE}: {path}", "set `key` to the entry with the state dict"
-        )
+        held = "nothing" if content == {} else type(content).__name__
+        raise ModelError(f"holds {held} where the state dict should be", f"{_WHERE}: {path}", _key_of(None, checkpoint))
     others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise ModelError(
             f"not a state dict; these are no tensors: {_some(others)}",
             f"{_WHERE}: {path}",
-            "set `key` to the entry with the state dict",
+            _key_of(content, checkpoint),
         )
-    return {str(name).removeprefix(checkpoint.strip_prefix): value for name, value in content.items()}
+    prefix = checkpoint.strip_prefix
+    names = [str(name) for name in content]
+    if prefix and not any(name.startswith(prefix) for name in names):
+        begins = sorted({name.partition(".")[0] + "." for name in names if "." in name})
+        raise ModelError(
+            f"no name in the file begins with {prefix!r}",
+            f"{_WHERE}.strip_prefix: {path}",
+            suggest(prefix, begins, "names begin with")[:400],
+        )
+    found: dict[str, Tensor] = {}
+    for name, value in content.items():
+        stripped = str(name).removeprefix(prefix)
+        if stripped in found:
+            raise ModelError(
+                f"{prefix + stripped!r} and {stripped!r} are both called {stripped!r} without the prefix",
+                f"{_WHERE}.strip_prefix: {path}",
+                "name in strip_prefix what only one of them begins with, or save the state dict alone",
+            )
+        found[stripped] = value
+    return found
+
+
+def _key_of(content: Mapping[object, object] | None, checkpoint: Checkpoint) -> str:
+    """What `key` should be, as far as one entry alone looks like a state dict."""
+    likely = [
+        str(name)
+        for name, value in (content or {}).items()
+        if isinstance(value, Mapping) and value and all(isinstance(tensor, Tensor) for tensor in value.values())
+    ]
+    if likely and checkpoint.key is None:
+        return f"set key: {likely[0]}" + (f" (also a state dict: {', '.join(likely[1:])})" if likely[1:] else "")
+    return "set `key` to the entry with the state dict"
+
+
+def _some(names: list[str], shown: int = 5) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def _read_torch(path: Path) -> Mapping[str, object]:
@@ -138,19 +114,27 @@ def _read_torch(path: Path) -> Mapping[str, object]:
             )  # an unusual pickle protocol: what follows from it is judged below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
+        called = re.search(r"GLOBAL ([\w.]+)", str(err))
+        asked = f" (its pickle asks for {called[1]})" if called else ""
         raise ModelError(
-            "the file holds more than tensors and plain containers, or is damaged; it was not unpickled",
+            f"the file holds more than tensors and plain containers, or is damaged{asked}; it was not unpickled",
             f"{_WHERE}: {path}",
             "save the state dict alone: torch.save(network.state_dict(), ...)",
         ) from err
     except Exception as err:  # damaged bytes lead its unpickler anywhere: KeyError, IndexError, struct.error, ...
+        if "TorchScript" in str(err):
+            raise ModelError(
+                "is a TorchScript archive, which holds code; nothing of it was run",
+                f"{_WHERE}: {path}",
+                "save the weights alone: torch.save(torch.jit.load(FILE).state_dict(), ...), where you trust the file",
+            ) from err
         raise ModelError("not a file of torch.save", f"{_WHERE}: {path}", "save it again, or get it again") from err
     return content if isinstance(content, Mapping) else {}
 
 
 def _read_npz(path: Path) -> Mapping[str, object]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return _decoded({name: torch.from_numpy(arrays[name]) for name in arrays.files})
     except (ValueError, TypeError, OSError, zipfile.BadZipFile, AttributeError) as err:
         raise ModelError(
@@ -181,14 +165,25 @@ def _decoded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read_safetensors(path: Path) -> Mapping[str, object]:
     try:
         return dict(load_file(path))
-    except SafetensorError as err:
+    except (SafetensorError, OSError) as err:
         raise ModelError(f"not a safetensors file: {err}", f"{_WHERE}: {path}", "get the file again") from err
+
+
+def _read_shards(path: Path) -> Mapping[str, object]:
+    """What the safetensors files named by an index hold together."""
+    found: dict[str, object] = {}
+    for shard in files_of(path, f"{_WHERE}.path")[1:]:
+        found.update(_read_safetensors(shard))
+    return found
 
 
 _READERS: Mapping[str, Callable[[Path], Mapping[str, object]]] = {
     ".pth": _read_torch,
     ".pt": _read_torch,
     ".th": _read_torch,
+    ".bin": _read_torch,
+    ".ckpt": _read_torch,
     ".npz": _read_npz,
     ".safetensors": _read_safetensors,
+    ".json": _read_shards,
 }

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.errors import ModelError
-from edgekit.nets.checkpoint import load_state, read_state
+from edgekit.nets.checkpoint import read_state
+from edgekit.nets.fit import check_finite, load_state
 from edgekit.nets.model import Model
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.reference import import_function
@@ -33,28 +34,37 @@ def build(source: ModelSource, seed: int = 0) -> Model:
 
     Raises:
         DataError: the checkpoint is absent or another file than declared.
-        ModelError: the factory fails, the weights do not fit, or the network does not take the declared inputs.
+        ModelError: the factory fails, the weights do not fit or are not finite, or the network does not take the
+            declared inputs.
     """
     network = construct(source, seed)
     if source.checkpoint is not None:
         load_state(network, read_state(source.checkpoint), source.checkpoint)
+    check_finite(
+        network,
+        f"model.factory: {source.factory}"
+        if source.checkpoint is None
+        else f"model.checkpoint: {source.checkpoint.path}",
+    )
     return Model(network, source, find_outputs(network, source))
 
 
 def construct(source: ModelSource, seed: int = 0) -> nn.Module:
     """The factory's network in eval mode, without its checkpoint; the global random state is left as it was."""
-    assert source.factory is not None
-    factory = import_function(source.factory, "model.factory", ModelError)
+    where = "model.factory"
+    factory = import_function(source.factory, where, ModelError)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = factory(**source.arguments)
     except Exception as err:  # a user's factory may raise anything
         raise ModelError(
-            f"the factory raised {err!r}", source.where, "check model.arguments against the function"
+            f"the factory raised {err!r}", f"{where}: {source.factory}", "check model.arguments against the function"
         ) from err
     if not isinstance(network, nn.Module):
-        raise ModelError(f"the factory returned {type(network).__name__}", source.where, "return a torch.nn.Module")
+        raise ModelError(
+            f"the factory returned {type(network).__name__}", f"{where}: {source.factory}", "return a torch.nn.Module"
+        )
     return network.eval()
 
 
@@ -74,13 +84,13 @@ def find_outputs(network: nn.Module, source: ModelSource) -> tuple[OutputSpec, .
         if first.shape[:1] != (1,) or second.shape != (2, *first.shape[1:]):
             raise ModelError(
                 f"output {name!r} is {tuple(first.shape)} at batch 1 and {tuple(second.shape)} at batch 2",
-                source.where,
+                f"model.factory: {source.factory}",
                 "every output must have the batch as its first dimension",
             )
         if first.dtype not in _DTYPES:
             raise ModelError(
                 f"output {name!r} is {first.dtype}",
-                source.where,
+                f"model.factory: {source.factory}",
                 f"give one of {set(_DTYPES.values())}",
             )
         outputs.append(OutputSpec(name=name, shape=tuple(first.shape), dtype=_DTYPES[first.dtype]))
@@ -109,7 +119,7 @@ def _run(network: nn.Module, inputs: tuple[Tensor, ...], source: ModelSource) ->
     if others or not named:
         raise ModelError(
             f"the network returns {', '.join(others) or 'nothing'}",
-            source.where,
+            f"model.factory: {source.factory}",
             "return a tensor, or a tuple or dict of tensors",
         )
     return cast(dict[str, Tensor], dict(named))

@@ -11,7 +11,7 @@ import edgekit
 from edgekit.nets.model import Model
 from edgekit.pipeline.artifacts import Evaluated, Exported, NetworkMetric, evaluate_artifact, float_metric
 from edgekit.pipeline.findings import find_faults
-from edgekit.pipeline.keys import path_digest
+from edgekit.pipeline.keys import weights_digest
 from edgekit.pipeline.on_device import OnDevice
 from edgekit.pipeline.parity import expected_codes
 from edgekit.pipeline.plan import Plan
@@ -185,7 +185,7 @@ def _materials(plan: Plan, libraries: dict[str, str]) -> Materials:
     if plan.recipe.recipe.teacher is not None:
         sources["teacher"] = plan.recipe.recipe.teacher.model
     checkpoints = {
-        name: path_digest(Path(source.checkpoint.path))
+        name: weights_digest(Path(source.checkpoint.path))
         for name, source in sources.items()
         if source.checkpoint is not None
     }

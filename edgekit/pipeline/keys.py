@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.agent.runtimes.table import RUNTIMES
+from edgekit.errors import EdgekitError
 from edgekit.pipeline.choose import Variant
 from edgekit.pipeline.sources import follow_loader, follow_modules, module_of
 from edgekit.schema.base import Options
 from edgekit.schema.load import LoadedCalibration
-from edgekit.schema.passes import PruneOptions, QuantizeOptions, TrainOptions
+from edgekit.schema.passes import PruneOptions, QuantizeOptions
 from edgekit.schema.recipe import Export, ModelSource
 from edgekit.schema.target import Target
+from edgekit.schema.weight_files import files_of, sha256_of
 from edgekit.store.digests import file_sha256, json_sha256
 from edgekit.store.steps import step_key
 
@@ -68,9 +70,8 @@ def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
     checkpoint: dict[str, object] | None = None
     if source.checkpoint is not None:
         checkpoint = source.checkpoint.model_dump(mode="json", exclude={"path", "sha256"})
-        checkpoint["content"] = path_digest(Path(source.checkpoint.path))
-    own = [module_of(source.factory)] if source.factory else []
-    code = follow_modules(["edgekit.nets.load", *_MEASURED_BY, *own])
+        checkpoint["content"] = weights_digest(Path(source.checkpoint.path))
+    code = follow_modules(["edgekit.nets.load", *_MEASURED_BY, module_of(source.factory)])
     return keyed(
         {
             "pass": "load",
@@ -133,10 +134,8 @@ def target_facts(options: Options, target: Target, device: str | None = None) ->
 
 
 def _made_by(options: Options, target: Target) -> dict[str, object]:
-    """Sources of what a pass asks for besides data: how the pipeline lowers and exports, and the user's own loss."""
+    """Sources of what the pipeline hands a pass besides data: how it lowers and exports, where the pass asks for it."""
     modules = []
-    if isinstance(options, TrainOptions | PruneOptions) and ":" in options.loss:
-        modules = [module_of(options.loss)]
     if isinstance(options, QuantizeOptions) and options.mode == "auto":
         modules = ["edgekit.formats.conventions.lowering"]
     if isinstance(options, QuantizeOptions) and options.budget is not None and options.budget.name == "latency_ms":
@@ -227,6 +226,14 @@ def artifact_run_key(variant: Variant, artifact: str, codes: int, around: Surrou
             **code.parts(),
         }
     )
+
+
+def weights_digest(path: Path) -> str:
+    """Digest of a checkpoint, with every shard if it is an index of some; `absent` where it cannot be read whole."""
+    try:
+        return sha256_of(files_of(path, "model.checkpoint.path"))
+    except EdgekitError:  # loading it is what raises
+        return "absent"
 
 
 def path_digest(path: Path) -> str:

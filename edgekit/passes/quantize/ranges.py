@@ -59,12 +59,30 @@ def decide_edge(name: str, histogram: Histogram, options: QuantizeOptions) -> Ed
     """
     number = parse_number(options.activations)
     low, high = histogram.low, histogram.high
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise PassError(
-            f"activation {name!r} has the range [{low}, {high}]",
-            "step quantize",
-            "the network overflows on its calibration samples; check its weights and the preprocessing",
-        )
+    check_finite(name, low, high)
     if low < high:  # else it is 0 everywhere, and no observer has anything to choose from
         low, high = OBSERVERS[options.observer](histogram, number, options)
     return EdgeRange(low, high, *affine_grid(low, high, number.qmin, number.qmax), options.activations)
+
+
+def check_finite(name: str, low: float, high: float) -> None:
+    """Refuse an activation whose range is not finite.
+
+    Raises:
+        PassError: naming it and its layer; as edges are decided in execution order, it is the first.
+    """
+    if np.isfinite(low) and np.isfinite(high):
+        return
+    seen = "NaN" if np.isnan(low) or np.isnan(high) else "an infinity"
+    if name.startswith("input:"):
+        raise PassError(
+            f"the calibration samples hold {seen}",
+            f"step quantize, {name}",
+            "correct the data or its preprocessing: a division by a std of 0 gives such values",
+        )
+    layer = name.rpartition("/")[0] or "(the network itself)"
+    raise PassError(
+        f"activation {name!r} holds {seen} on the calibration samples; those before it are finite",
+        f"step quantize, layer {layer}",
+        "the network overflows there; check its weights and the preprocessing",
+    )

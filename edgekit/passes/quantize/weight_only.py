@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from edgekit.numerics.number import Half, Integer, Minifloat, find_number
 from edgekit.numerics.quantise import channel_scales, encode
 from edgekit.numerics.ranges import percentile_range
 from edgekit.numerics.scales import group_scales, mse_channel_scales, mse_group_scales
+from edgekit.passes.quantize.ranges import check_finite
 from edgekit.passes.quantize.simulate import weighted
 from edgekit.schema.passes import QuantizeOptions
 
@@ -98,12 +98,7 @@ def _grouped(weight: Tensor, number: Integer, group: int, options: QuantizeOptio
 
 def _edge(name: str, seen: Histogram, number: Minifloat, options: QuantizeOptions) -> EdgeRange:
     """The symmetric grid of one activation: minifloats have a sign, and no zero point."""
-    if not (np.isfinite(seen.low) and np.isfinite(seen.high)):
-        raise PassError(
-            f"activation {name!r} has the range [{seen.low}, {seen.high}]",
-            "step quantize",
-            "the network overflows on its calibration samples; check its weights and the preprocessing",
-        )
+    check_finite(name, seen.low, seen.high)
     magnitude = max(-seen.low, seen.high)
     if magnitude > 0 and options.observer == "percentile":
         low, high = percentile_range(seen.counts, seen.width, seen.low, seen.high, options.percentile)

@@ -48,6 +48,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("EDGEKIT_HOME", str(HOME))
     monkeypatch.delenv("EDGEKIT_DB", raising=False)
+    monkeypatch.setenv(
+        "TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "torch")
+    )  # torch's own, among temporary files otherwise
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     yield folder
     for name, module in list(sys.modules.items()):

@@ -70,7 +70,7 @@ def test_an_npz_with_objects_is_refused(tmp_path):
         build(source(checkpoint=Checkpoint(path=str(tmp_path / "w.npz"))))
 
 
-@pytest.mark.parametrize("file", ["w.pth", "w.npz", "w.safetensors", "w.bin"])
+@pytest.mark.parametrize("file", ["w.pth", "w.npz", "w.safetensors", "w.bin", "w.onnx", "w.json"])
 def test_a_damaged_or_unknown_file_is_refused(tmp_path, file):
     (tmp_path / file).write_bytes(b"not weights at all")
     with pytest.raises(ModelError) as caught:

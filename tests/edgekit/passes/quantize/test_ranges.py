@@ -70,8 +70,13 @@ def test_one_value_is_covered(observer: str) -> None:
     assert _decide(torch.full((100,), 3.0), observer=observer).high == pytest.approx(3.0, rel=0.02)
 
 
-def test_what_is_not_finite_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("block.1/add", "layer block.1"), ("/add", "layer (the network itself)"), ("input:x", "input:x")],
+)
+@pytest.mark.parametrize(("value", "said"), [("inf", "an infinity"), ("-inf", "an infinity"), ("nan", "NaN")])
+def test_what_is_not_finite_is_refused_with_its_layer(name: str, where: str, value: str, said: str) -> None:
     with pytest.raises(PassError) as caught:
-        _decide(torch.tensor([1.0, float("inf")]))
-    assert "inf" in caught.value.what
-    assert "edge" in caught.value.what
+        decide_edge(name, _histogram(torch.tensor([1.0, float(value)])), QuantizeOptions())
+    assert said in caught.value.what
+    assert caught.value.where == f"step quantize, {where}"
