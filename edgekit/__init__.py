@@ -9,61 +9,47 @@ What is imported here is imported when it is first used, so `import edgekit` sta
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekit.pipeline.build import BuildResult
-    from edgekit.pipeline.plan import Plan
-    from edgekit.pipeline.progress import Reporter
+    from edgekit.api import build as build
+    from edgekit.api import compare as compare
+    from edgekit.api import plan as plan
+    from edgekit.api import profile as profile
+    from edgekit.api import verify as verify
+    from edgekit.errors import EdgekitError as EdgekitError
+    from edgekit.nets.model import Model as Model
+    from edgekit.nets.saved import load_model as load_model
+    from edgekit.pipeline.build import BuildResult as BuildResult
+    from edgekit.pipeline.profile import ProfileReport as ProfileReport
+    from edgekit.release.bundle import read_manifest as read_manifest
+    from edgekit.schema.load import load_recipe as load_recipe
+    from edgekit.schema.load import load_target as load_target
+    from edgekit.schema.profile import MeasureSettings as MeasureSettings
+    from edgekit.store.compared import Compared as Compared
 
 __version__ = "0.1.0"
 
-# name -> module that holds it
+# name -> module that holds it; the same as above, for type checkers read no table
 _LAZY = {
-    "BuildRequest": "edgekit.pipeline.request",
     "BuildResult": "edgekit.pipeline.build",
+    "Compared": "edgekit.store.compared",
     "EdgekitError": "edgekit.errors",
+    "MeasureSettings": "edgekit.schema.profile",
     "Model": "edgekit.nets.model",
+    "ProfileReport": "edgekit.pipeline.profile",
+    "build": "edgekit.api",
+    "compare": "edgekit.api",
     "load_model": "edgekit.nets.saved",
     "load_recipe": "edgekit.schema.load",
     "load_target": "edgekit.schema.load",
+    "plan": "edgekit.api",
+    "profile": "edgekit.api",
     "read_manifest": "edgekit.release.bundle",
-    "verify_bundle": "edgekit.release.verify",
+    "verify": "edgekit.api",
 }
 
-__all__ = ["__version__", "build", "plan", *sorted(_LAZY)]
-
-
-def build(recipe: str | Path, target: str | Path, reporter: Reporter | None = None, **options: Any) -> BuildResult:
-    """Turn a recipe into a bundle, as `edgekit build` does.
-
-    Args:
-        recipe: a name, a file, or package.module:function.
-        target: a name, an alias or a file.
-        reporter: told what is being done; None: nobody is.
-        options: fields of `BuildRequest`.
-
-    Raises:
-        EdgekitError: see `edgekit.pipeline.build.build`.
-    """
-    from edgekit.pipeline.build import build as run_build
-    from edgekit.pipeline.request import BuildRequest
-
-    return run_build(BuildRequest(recipe, target, **options), reporter)
-
-
-def plan(recipe: str | Path, target: str | Path, *, explain: bool = False, **options: Any) -> Plan:
-    """What `build` would do with the same arguments; imports no torch and runs nothing.
-
-    Raises:
-        EdgekitError: what was asked cannot be done.
-    """
-    from edgekit.pipeline.request import BuildRequest, plan_build
-    from edgekit.store.steps import StepStore
-
-    request = BuildRequest(recipe, target, **options)
-    return plan_build(request, StepStore(request.home / "steps"), explain=explain)
+__all__ = ["__version__", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

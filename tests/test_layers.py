@@ -24,6 +24,7 @@ for tier in (
     {"release"},
     {"pipeline"},
     {"debug"},
+    {"api"},
     {"cli"},
 ):
     below = set(LAYERS)
@@ -31,7 +32,7 @@ for tier in (
 LAYERS["errors"] = set()
 ROOT = {"edgekit", "edgekit.__version__"}  # the parent of every module; the agent ships with one of its own
 PREPROCESS = {"preprocess", "errors"}  # the one definition of preprocessing, and what it raises
-AGENT_IMPORTERS = {"devices", "profiling", "store", "report", "release", "pipeline", "debug", "cli"}
+AGENT_IMPORTERS = {"devices", "profiling", "store", "report", "release", "pipeline", "debug", "api", "cli"}
 
 
 def imported(source: str, module: str, is_package: bool) -> set[str]:
@@ -132,6 +133,8 @@ def test_commands_that_only_look_import_no_torch():
         ["--help"],
         ["targets", "list"],
         ["targets", "show", "jetson"],
+        ["recipes", "list"],
+        ["recipes", "show", "quickstart"],
         ["passes", "list"],
         ["passes", "show", "prune"],
         ["schema", "recipe"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
+from edgekit.cli import complete
 from edgekit.cli.output import console, counted, json_option, print_json
 from edgekit.store.place import profile_database
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     help="What got worse.",
 )
 @click.option("--artifact", metavar="NAME", help="File name of the artifact, where several were measured.")
-@click.option("--device", metavar="NAME", help="Where several devices measured both.")
+@click.option("--device", metavar="NAME", shell_complete=complete.devices, help="Where several devices measured both.")
 @click.option("--runtime", metavar="NAME", help="Where several runtimes measured both.")
 @json_option
 def bisect(

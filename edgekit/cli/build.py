@@ -8,17 +8,28 @@ from pathlib import Path
 import click
 from rich.text import Text
 
+from edgekit import api
+from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json
 from edgekit.cli.progress import draw_nothing, draw_progress
-from edgekit.pipeline.request import BuildRequest, choose_recipe
+from edgekit.pipeline.request import choose_recipe
 
 
 @click.command()
-@click.argument("recipe", required=False, metavar="[MODEL|RECIPE]")
+@click.argument("recipe", required=False, metavar="[MODEL|RECIPE]", shell_complete=complete.recipes)
 @click.option(
-    "--target", required=True, metavar="NAME", help="Class of hardware to build for; see `edgekit targets list`."
+    "--target",
+    required=True,
+    metavar="NAME",
+    shell_complete=complete.targets,
+    help="Class of hardware to build for; see `edgekit targets list`.",
 )
-@click.option("--device", metavar="NAME", help="Board of devices.yaml to measure on. None is contacted without it.")
+@click.option(
+    "--device",
+    metavar="NAME",
+    shell_complete=complete.devices,
+    help="Board of devices.yaml to measure on. None is contacted without it.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -73,9 +84,13 @@ def build(
     errors = console(stderr=True)
     if not as_json and recipe is None:
         errors.print(Text(f"no recipe named: building {chosen}"))
-    request = BuildRequest(
-        recipe=chosen,
-        target=target,
+    # Read when torch is imported. Threads that spin while they wait make small networks many times slower on a machine
+    # that does anything else: beside 8 jobs a training step of the quickstart took 98 ms of processor time, not 21.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    result = api.build(
+        chosen,
+        target,
+        draw_nothing() if as_json else draw_progress(errors),
         device=device,
         out=out,
         settings=settings,
@@ -86,17 +101,11 @@ def build(
         require_measured=require_measured,
         allow_override=allow_override,
     )
-    # Read when torch is imported. Threads that spin while they wait make small networks many times slower on a machine
-    # that does anything else: beside 8 jobs a training step of the quickstart took 98 ms of processor time, not 21.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # imports torch, so only once the arguments are known to be sound
-    from edgekit.pipeline.build import build as run_build
-    from edgekit.report.terminal import print_summary
-
-    result = run_build(request, draw_nothing() if as_json else draw_progress(errors))
     if as_json:
         document = {"bundle": str(result.bundle), "exit_code": result.exit_code}
         print_json({**document, "manifest": result.manifest.model_dump(mode="json")})
     else:
+        from edgekit.report.terminal import print_summary
+
         print_summary(console(), result.manifest, result.bundle, result.steps)
     click.get_current_context().exit(result.exit_code)

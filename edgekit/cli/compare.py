@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
+from edgekit import api
 from edgekit.cli.output import console, json_option, print_json
-from edgekit.store.place import profile_database
 
 if TYPE_CHECKING:
     from edgekit.schema.profile import Profile
@@ -44,18 +44,12 @@ def compare(a: str, b: str, across: bool, allowed_ratio: float | None, as_json: 
     Exit codes: 0 done; 1 an error, or nothing can be compared; 3 slower than --fail-if-slower allows; 4 that could not
     be judged of anything, because all was measured on a stand-in, or is INVALID.
     """
-    from edgekit.store.compared import compare_sides
-    from edgekit.store.profiles import ProfileStore
-    from edgekit.store.sides import find_side
-
-    with ProfileStore(profile_database()) as store:
-        reference, candidate = find_side(store, a), find_side(store, b)
-        compared = compare_sides(reference, candidate, across=across)
+    compared = api.compare(a, b, across=across)
     code, outcome = _outcome(compared, allowed_ratio)
     if as_json:
-        print_json({**_document(reference, candidate, compared), "exit_code": code, "outcome": outcome})
+        print_json({**_document(compared), "exit_code": code, "outcome": outcome})
     else:
-        _print(reference, candidate, compared, outcome)
+        _print(compared, outcome)
     click.get_current_context().exit(code)
 
 
@@ -76,11 +70,11 @@ def _outcome(compared: Compared, allowed_ratio: float | None) -> tuple[int, str]
     return EXIT_SLOWER, f"slower by more than {100 * allowed_ratio:g} %: {names}"
 
 
-def _print(reference: Side, candidate: Side, compared: Compared, outcome: str) -> None:
+def _print(compared: Compared, outcome: str) -> None:
     from edgekit.report.history import compared_tables
 
     out = console()
-    for name, side in (("A", reference), ("B", candidate)):
+    for name, side in (("A", compared.reference), ("B", compared.candidate)):
         told = side.label
         if side.build is not None:
             commit = f", commit {side.build.git_commit[:12]}" if side.build.git_commit else ""
@@ -91,10 +85,10 @@ def _print(reference: Side, candidate: Side, compared: Compared, outcome: str) -
         out.print(Text(outcome, style="bold red"))
 
 
-def _document(reference: Side, candidate: Side, compared: Compared) -> dict[str, Any]:
+def _document(compared: Compared) -> dict[str, Any]:
     return {
-        "a": _side(reference),
-        "b": _side(candidate),
+        "a": _side(compared.reference),
+        "b": _side(compared.candidate),
         "latency": [_pair(pair) for pair in compared.latency],
         "sizes": [vars(row) for row in compared.sizes],
         "unpaired": list(compared.unpaired),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
+from edgekit.cli import complete
 from edgekit.cli.output import console, counted, json_option, print_json
 from edgekit.cli.progress import draw_nothing, draw_progress
 from edgekit.report.tables import add_row, plain_table
@@ -28,7 +29,7 @@ def debug() -> None:
 
 
 @debug.command()
-@click.argument("first", metavar="A")
+@click.argument("first", metavar="A", shell_complete=complete.recipes)
 @click.argument("second", required=False, metavar="[B]")
 @click.option(
     "--samples",
@@ -36,7 +37,9 @@ def debug() -> None:
     help="Calibration set, or .npz of arrays (samples, ...). Else a bundle's parity samples, or the recipe's data.",
 )
 @click.option("--count", type=click.IntRange(min=1), default=16, show_default=True, help="How many samples.")
-@click.option("--target", metavar="NAME", help="Class of hardware that a recipe is planned for.")
+@click.option(
+    "--target", metavar="NAME", shell_complete=complete.targets, help="Class of hardware that a recipe is planned for."
+)
 @click.option(
     "--html",
     "page",

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json, print_overrides, table
 from edgekit.schema.device import Device
 from edgekit.schema.load import load_devices, load_target
@@ -56,7 +57,13 @@ def list_devices(file: Path | None, as_json: bool) -> None:
 
 @devices.command("add")
 @click.argument("name")
-@click.option("--target", required=True, metavar="NAME", help="Class of hardware that the board is of.")
+@click.option(
+    "--target",
+    required=True,
+    metavar="NAME",
+    shell_complete=complete.targets,
+    help="Class of hardware that the board is of.",
+)
 @click.option("--address", required=True, metavar="HOST", help="Host name, IP address, or a Host of ~/.ssh/config.")
 @click.option("--user", metavar="USER", help="Who to log in as; else as ssh is configured.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of its sshd; else as ssh is configured.")
@@ -81,7 +88,7 @@ def add(file: Path, as_json: bool, **given: Any) -> None:
 
 
 @devices.command("ping")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.devices)
 @json_option
 def ping(name: str, as_json: bool) -> None:
     """Reach a board, run the agent on it, and say what it is. Exit code 4 if it cannot be reached."""
@@ -120,7 +127,7 @@ def ping(name: str, as_json: bool) -> None:
 
 
 @devices.command("doctor")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.devices)
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, name: str, as_json: bool) -> None:

@@ -18,6 +18,7 @@ import psutil
 from rich.text import Text
 
 from edgekit import __version__
+from edgekit.cli import complete
 from edgekit.cli.output import console, counted, json_option, print_json, table
 from edgekit.devices.checks import Check
 from edgekit.errors import EdgekitError
@@ -34,7 +35,12 @@ _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
 
 
 @click.command()
-@click.option("--device", "device_name", help="A board of devices.yaml to check instead of this machine.")
+@click.option(
+    "--device",
+    "device_name",
+    shell_complete=complete.devices,
+    help="A board of devices.yaml to check instead of this machine.",
+)
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, device_name: str | None, as_json: bool) -> None:

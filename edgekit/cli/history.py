@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from edgekit.cli import complete
 from edgekit.cli.output import console, counted, json_option, print_json
 from edgekit.store.place import profile_database
 
@@ -20,10 +21,12 @@ _UNFOLDED = 1000  # characters
 
 
 @click.group(invoke_without_command=True)
-@click.option("--device", metavar="NAME", help="Only what was measured on it.")
+@click.option("--device", metavar="NAME", shell_complete=complete.devices, help="Only what was measured on it.")
 @click.option("--artifact", metavar="NAME|SHA256", help="A file name, or six digits or more of its sha256.")
-@click.option("--recipe", metavar="NAME", help="Only artifacts of this recipe.")
-@click.option("--target", metavar="NAME", help="Only artifacts for this class of hardware.")
+@click.option("--recipe", metavar="NAME", shell_complete=complete.preset_names, help="Only artifacts of this recipe.")
+@click.option(
+    "--target", metavar="NAME", shell_complete=complete.targets, help="Only artifacts for this class of hardware."
+)
 @click.option("--runtime", metavar="NAME", help="Only what was measured in it.")
 @click.option("--since", metavar="WHEN", help="A moment (2026-03-01) or an age (24h, 7d).")
 @click.option("--valid-only", is_flag=True, help="Leave out stand-ins and what is INVALID.")
@@ -102,8 +105,8 @@ def mark_release(bundle: Path, name: str | None, as_json: bool) -> None:
 
 
 @history.command("releases")
-@click.option("--recipe", metavar="NAME", help="Only of this recipe.")
-@click.option("--target", metavar="NAME", help="Only for this class of hardware.")
+@click.option("--recipe", metavar="NAME", shell_complete=complete.preset_names, help="Only of this recipe.")
+@click.option("--target", metavar="NAME", shell_complete=complete.targets, help="Only for this class of hardware.")
 @json_option
 def releases(recipe: str | None, target: str | None, as_json: bool) -> None:
     """List the releases, newest first."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from edgekit import __version__
 from edgekit.cli.output import print_error
@@ -27,10 +28,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "bisect": ("edgekit.cli.bisect:bisect", "Find the first build of the history that is slower."),
     "debug": ("edgekit.cli.debug:debug", "Find the layer at which an artifact departs from its network."),
     "verify": ("edgekit.cli.verify:verify", "Check a bundle's digests, and with --parity its outputs."),
+    "recipes": ("edgekit.cli.recipes:recipes", "List the ready recipes, or show one."),
     "targets": ("edgekit.cli.targets:targets", "List the classes of hardware, or show one."),
     "passes": ("edgekit.cli.passes:passes", "List the passes, or show one with its options."),
     "devices": ("edgekit.cli.devices:devices", "List, add, reach and check the boards of devices.yaml."),
     "schema": ("edgekit.cli.schema:schema", "Print the JSON Schema of a recipe, a target, a pass, ..."),
+    "completion": ("edgekit.cli.completion:completion", "Print what lets bash, zsh or fish complete edgekit."),
     "doctor": ("edgekit.cli.doctor:doctor", "Check this machine, and say how to fix what is wrong."),
 }
 
@@ -52,6 +55,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name, imported now; a usage error that names the nearest where there is none."""
         if cmd_name not in self.table:
+            if ctx.resilient_parsing:  # the shell asks what may follow: nothing
+                return None
             ctx.fail(f"no command is called {cmd_name!r}; {suggest(cmd_name, self.table, 'commands')}")
         module, _, attribute = self.table[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
@@ -61,6 +66,13 @@ class LazyGroup(click.Group):
         """The commands with their lines from the table, so that help imports none of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self.table.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Commands with their lines from the table, then options."""
+        found = [
+            CompletionItem(name, help=line) for name, (_, line) in self.table.items() if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does, noting whether errors are to be JSON."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json, table
 from edgekit.schema.base import Options
 from edgekit.schema.json_schema import json_schema
@@ -29,7 +30,7 @@ def list_passes(as_json: bool) -> None:
 
 
 @passes.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.passes)
 @json_option
 def show_pass(name: str, as_json: bool) -> None:
     """One pass: its options with their defaults."""

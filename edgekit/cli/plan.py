@@ -8,18 +8,28 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
+from edgekit import api
+from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json, print_overrides, table
 from edgekit.pipeline.plan import Plan, PlannedArtifact, PlannedStep
-from edgekit.pipeline.request import BuildRequest, choose_recipe, plan_build
-from edgekit.store.steps import StepStore
+from edgekit.pipeline.request import choose_recipe
 
 
 @click.command()
-@click.argument("recipe", required=False, metavar="[MODEL|RECIPE]")
+@click.argument("recipe", required=False, metavar="[MODEL|RECIPE]", shell_complete=complete.recipes)
 @click.option(
-    "--target", required=True, metavar="NAME", help="Class of hardware to build for; see `edgekit targets list`."
+    "--target",
+    required=True,
+    metavar="NAME",
+    shell_complete=complete.targets,
+    help="Class of hardware to build for; see `edgekit targets list`.",
 )
-@click.option("--device", metavar="NAME", help="Board to measure on: float versions are exported too, to compare with.")
+@click.option(
+    "--device",
+    metavar="NAME",
+    shell_complete=complete.devices,
+    help="Board to measure on: float versions are exported too, to compare with.",
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Lay a value over the recipe.")
 @click.option("--allow-override", is_flag=True, help="Let the recipe, or a file of yours, loosen a shipped gate.")
 @click.option(
@@ -37,8 +47,7 @@ def plan(
 ) -> None:
     """Say what `build` would do with the same arguments, step by step, and what is stored already."""
     chosen = choose_recipe(recipe)
-    request = BuildRequest(chosen, target, device, settings=settings, allow_override=allow_override)
-    made = plan_build(request, StepStore(request.home / "steps"), explain=explain)
+    made = api.plan(chosen, target, explain=explain, device=device, settings=settings, allow_override=allow_override)
     if as_json:
         print_json(_document(made))
         return

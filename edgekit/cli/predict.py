@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
+from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json, table
 from edgekit.store.place import profile_database
 
@@ -15,8 +16,14 @@ _WARNING = "an estimate, not a measurement: it satisfies no gate"
 
 
 @click.command()
-@click.argument("subject", metavar="RECIPE|FILE.onnx")
-@click.option("--target", required=True, metavar="NAME", help="Class of hardware; see `edgekit targets list`.")
+@click.argument("subject", metavar="RECIPE|FILE.onnx", shell_complete=complete.recipes)
+@click.option(
+    "--target",
+    required=True,
+    metavar="NAME",
+    shell_complete=complete.targets,
+    help="Class of hardware; see `edgekit targets list`.",
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Lay a value over the recipe.")
 @click.option(
     "--artifacts",

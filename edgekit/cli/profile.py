@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekit import api
+from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json
 from edgekit.cli.progress import draw_nothing, draw_progress
 
@@ -54,6 +56,7 @@ class InputShape(click.ParamType[tuple[str, list[int]]]):
     "devices",
     multiple=True,
     default=("local",),
+    shell_complete=complete.devices,
     show_default=True,
     metavar="NAME",
     help="Board of devices.yaml; several are measured at the same time.",
@@ -105,21 +108,22 @@ def profile(
 
     Exit codes: 0 measured, whether VALID or not; 1 an error; 2 usage; 4 a device could not be reached or measured.
     """
-    from edgekit.pipeline.profile import ProfileRequest, profile_artifacts, profile_on_boards
     from edgekit.report.profile import print_profiles
     from edgekit.schema.profile import MeasureSettings
 
     settings = MeasureSettings(**{key: value for key, value in measured.items() if value is not None})
-    request = ProfileRequest(artifact, devices[0], runtime, threads, batch, settings, dict(shapes))
     reporter = draw_nothing() if as_json else draw_progress(console(stderr=True))
-    if len(devices) > 1:
-        with reporter.task(f"measuring on {', '.join(dict.fromkeys(devices))}"):
-            report = profile_on_boards(
-                request, list(dict.fromkeys(devices)), lambda name: reporter.note(f"{name} has ended")
-            )
-    else:
-        with _tasks(reporter) as told:
-            report = profile_artifacts(request, told)
+    with _several(devices, reporter) if len(devices) > 1 else _tasks(reporter) as told:
+        report = api.profile(
+            artifact,
+            devices,
+            runtime=runtime,
+            threads=threads,
+            batch=batch,
+            shapes=dict(shapes),
+            settings=settings,
+            told=told,
+        )
     documents = [found.model_dump(mode="json") for found in report.profiles]
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +136,13 @@ def profile(
     else:
         print_profiles(console(), report.profiles, report.skipped)
     click.get_current_context().exit(EXIT_NOT_MEASURED if report.failed else 0)
+
+
+@contextmanager
+def _several(devices: tuple[str, ...], reporter: Reporter) -> Iterator[Any]:
+    """Draws one task for all devices, and a line when one of them has ended."""
+    with reporter.task(f"measuring on {', '.join(dict.fromkeys(devices))}"):
+        yield lambda title, fields: reporter.note(title)
 
 
 @contextmanager

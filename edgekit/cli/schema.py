@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json, table
 from edgekit.schema.json_schema import SCHEMAS, json_schema
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete.schemas)
 @json_option
 def schema(name: str | None, as_json: bool) -> None:
     """Print the JSON Schema of NAME; without one, list the names."""

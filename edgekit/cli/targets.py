@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json, print_overrides, table
 from edgekit.errors import SchemaError
 from edgekit.schema.find import names
@@ -60,7 +61,7 @@ def list_targets(as_json: bool) -> None:
 
 
 @targets.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.targets)
 @json_option
 def show_target(name: str, as_json: bool) -> None:
     """One target: formats, facts with their sources, default gates. NAME is a name, an alias or a file."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
 
+from edgekit import api
 from edgekit.cli.output import console, counted, json_option, print_json, table
-from edgekit.pipeline.choose import LOCAL_RUNTIMES
-from edgekit.release.verify import Answers, VerifyReport, verify_bundle
 
 if TYPE_CHECKING:
-    from edgekit.release.parity import Array
-    from edgekit.schema.manifest import ArtifactRow
-    from edgekit.schema.tensors import Layout
+    from edgekit.release.verify import VerifyReport
 
 
 @click.command()
@@ -25,24 +21,13 @@ if TYPE_CHECKING:
 @json_option
 def verify(path: Path, parity: bool, as_json: bool) -> None:
     """Check every digest of the bundle at PATH. Runs none of your own code. Exit code 1 when anything is wrong."""
-    report = verify_bundle(path, _answer_here if parity else None)
+    report = api.verify(path, parity=parity)
     if as_json:
         print_json(_document(report))
     else:
         _print(report, parity=parity)
     if not report.ok:
         click.get_current_context().exit(1)
-
-
-def _answer_here(path: Path, row: ArtifactRow, inputs: Mapping[str, Array], layouts: Mapping[str, Layout]) -> Answers:
-    from edgekit.profiling.inference import infer
-    from edgekit.schema.device import Device
-
-    device = Device(name="local", target="local")
-    floats = {name: value.astype("float32", copy=False) for name, value in inputs.items()}
-    found = infer(device, path, row, LOCAL_RUNTIMES[row.format], floats, layouts)
-    stand_in = " (stand-in)" if row.format == "tensorrt" else ""
-    return Answers(found.outputs, found.codes, f"{found.runtime} {found.runtime_version}{stand_in}")
 
 
 def _document(report: VerifyReport) -> dict[str, object]:

@@ -40,31 +40,24 @@ def build(source: ModelSource, seed: int = 0) -> Model:
     network = construct(source, seed)
     if source.checkpoint is not None:
         load_state(network, read_state(source.checkpoint), source.checkpoint)
-    check_finite(
-        network,
-        f"model.factory: {source.factory}"
-        if source.checkpoint is None
-        else f"model.checkpoint: {source.checkpoint.path}",
-    )
+    check_finite(network, f"model.checkpoint: {source.checkpoint.path}" if source.checkpoint else source.where)
     return Model(network, source, find_outputs(network, source))
 
 
 def construct(source: ModelSource, seed: int = 0) -> nn.Module:
     """The factory's network in eval mode, without its checkpoint; the global random state is left as it was."""
-    where = "model.factory"
-    factory = import_function(source.factory, where, ModelError)
+    assert source.factory is not None
+    factory = import_function(source.factory, "model.factory", ModelError)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = factory(**source.arguments)
     except Exception as err:  # a user's factory may raise anything
         raise ModelError(
-            f"the factory raised {err!r}", f"{where}: {source.factory}", "check model.arguments against the function"
+            f"the factory raised {err!r}", source.where, "check model.arguments against the function"
         ) from err
     if not isinstance(network, nn.Module):
-        raise ModelError(
-            f"the factory returned {type(network).__name__}", f"{where}: {source.factory}", "return a torch.nn.Module"
-        )
+        raise ModelError(f"the factory returned {type(network).__name__}", source.where, "return a torch.nn.Module")
     return network.eval()
 
 
@@ -84,13 +77,13 @@ def find_outputs(network: nn.Module, source: ModelSource) -> tuple[OutputSpec, .
         if first.shape[:1] != (1,) or second.shape != (2, *first.shape[1:]):
             raise ModelError(
                 f"output {name!r} is {tuple(first.shape)} at batch 1 and {tuple(second.shape)} at batch 2",
-                f"model.factory: {source.factory}",
+                source.where,
                 "every output must have the batch as its first dimension",
             )
         if first.dtype not in _DTYPES:
             raise ModelError(
                 f"output {name!r} is {first.dtype}",
-                f"model.factory: {source.factory}",
+                source.where,
                 f"give one of {set(_DTYPES.values())}",
             )
         outputs.append(OutputSpec(name=name, shape=tuple(first.shape), dtype=_DTYPES[first.dtype]))
@@ -119,7 +112,7 @@ def _run(network: nn.Module, inputs: tuple[Tensor, ...], source: ModelSource) ->
     if others or not named:
         raise ModelError(
             f"the network returns {', '.join(others) or 'nothing'}",
-            f"model.factory: {source.factory}",
+            source.where,
             "return a tensor, or a tuple or dict of tensors",
         )
     return cast(dict[str, Tensor], dict(named))

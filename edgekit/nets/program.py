@@ -105,7 +105,7 @@ def trace_as_written(model: Model, batch: int = 1) -> Program:
     except Exception as err:  # torch.export raises many kinds; all of them mean the same to a user
         raise ModelError(
             f"the network cannot be traced: {str(err).splitlines()[0] if str(err) else type(err).__name__}",
-            f"model.factory {model.source.factory}",
+            model.source.where,
             "torch.export must accept the network: no Python control flow that depends on tensor values",
         ) from err
     finally:
@@ -155,7 +155,7 @@ def _check_function(module: fx.GraphModule, model: Model, batch: int) -> None:
         if not error <= _SAME_FUNCTION_RATIO:
             raise ModelError(
                 f"the traced program differs from the network by {error:.2e} of its largest output",
-                f"model.factory {model.source.factory}",
+                model.source.where,
                 "a network whose eval mode depends on anything but its inputs cannot be exported; else report it",
             )
 

@@ -79,7 +79,7 @@ def step_model(model: Model) -> Model:
     if network is None:
         raise ModelError(
             "the network has no step cell",
-            f"model.factory {model.source.factory}",
+            model.source.where,
             "return an edgekit.nets.recurrent:Recurrent from the factory, or export the network as it is",
         )
     sequence = model.inputs[0]

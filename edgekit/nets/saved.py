@@ -191,7 +191,7 @@ def _put_weights(network: nn.Module, state: Mapping[str, Tensor], folder: Path, 
     if differ:
         raise ModelError(
             f"the weights are for another network; {len(differ)} differ, such as {differ[0]}",
-            f"{folder}: {source.factory}",
+            f"{folder}: {source.where}",
             "the factory's code changed since the model was saved: build it again",
         )
     with torch.no_grad():

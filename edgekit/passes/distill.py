@@ -1,8 +1,10 @@
-"""Logit distillation from the context's teacher."""
+"""Distillation from the outputs of the context's teacher."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,50 +14,66 @@ from edgekit.errors import PassError
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
 from edgekit.passes.loop import digest_state, fit
+from edgekit.passes.losses import Inputs, find_loss, only_output
 from edgekit.schema.passes import DistillOptions
 
+TeacherTerm: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]
 
-def distillation_loss(
-    student: Tensor, teacher: Tensor, labels: Tensor, temperature: float, alpha: float, label_smoothing: float = 0.0
-) -> Tensor:
-    """(1 - alpha) * CE(student, labels) + alpha * tau^2 * KL(teacher || student), both softened by tau; a mean over N.
 
-    Args:
-        student: logits (N, C).
-        teacher: logits (N, C).
-        labels: (N,) int64.
-        temperature: tau.
-
-    Raises:
-        PassError: student and teacher tell different numbers of classes.
+def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """tau^2 * KL(teacher || student), both softened by tau, classes on the last axis; a mean over all before it.
 
     Source: Hinton, Vinyals and Dean, arXiv:1503.02531, section 2; the Kullback-Leibler form, zero where both agree.
     """
-    if student.shape != teacher.shape:
-        raise PassError(
-            what=f"the student gives {tuple(student.shape)} logits and the teacher {tuple(teacher.shape)}",
-            where="step distill",
-            fix="use a teacher with the same classes",
-        )
-    soft_student = F.log_softmax(student.float() / temperature, dim=1)
-    soft_teacher = F.log_softmax(teacher.float() / temperature, dim=1)
-    divergence = F.kl_div(soft_student, soft_teacher, reduction="batchmean", log_target=True)
-    hard = F.cross_entropy(student.float(), labels, label_smoothing=label_smoothing)
-    return (1 - alpha) * hard + alpha * temperature**2 * divergence
+    soft_student = F.log_softmax(student / temperature, dim=-1).flatten(0, -2)
+    soft_teacher = F.log_softmax(teacher / temperature, dim=-1).flatten(0, -2)
+    return temperature**2 * F.kl_div(soft_student, soft_teacher, reduction="batchmean", log_target=True)
+
+
+def binary_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """The same of logits that each decide for themselves, between yes and no; a mean over all of them."""
+    pairs = [torch.stack([logits, torch.zeros_like(logits)], dim=-1) for logits in (student, teacher)]
+    return divergence(pairs[0], pairs[1], temperature)
+
+
+def difference(student: Tensor, teacher: Tensor, _temperature: float) -> Tensor:
+    """Mean squared difference: of numbers there is nothing to soften."""
+    return F.mse_loss(student, teacher)
+
+
+# the loss of the labels -> what takes the teacher's outputs in place of them
+TEACHER_TERMS: Mapping[str, TeacherTerm] = {
+    "cross_entropy": divergence,
+    "bce": binary_divergence,
+    "mse": difference,
+    "reconstruction": difference,
+}
 
 
 def distill(model: Model, options: DistillOptions, context: Context) -> Model:
-    """The model after learning from the teacher's logits on the same augmented inputs, and from the labels.
+    """The model after learning from the teacher's outputs on the same augmented inputs, and from the labels.
+
+    (1 - alpha) * loss + alpha * the teacher's term.
 
     Raises:
-        PassError: there is no teacher or training split, the teacher tells other classes, or the loss is not finite.
+        PassError: there is no teacher or training split, the teacher's outputs have another shape, or the loss is not
+            finite or does not fit the outputs or the labels.
     """
     teacher = copy.deepcopy(context.teacher().network).eval().requires_grad_(False)
+    hard, soft = find_loss(options.loss, "step distill", options.label_smoothing), TEACHER_TERMS[options.loss]
 
-    def loss(outputs: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
+    def loss(outputs: Any, inputs: Inputs, labels: Tensor) -> Tensor:
         with torch.no_grad():
-            target = teacher.to(inputs.device)(inputs)
-        return distillation_loss(outputs, target, labels, options.temperature, options.alpha, options.label_smoothing)
+            told = only_output(teacher.to(labels.device)(*inputs), "step distill, teacher")
+        given = only_output(outputs, f"step distill, loss {options.loss}")
+        if given.shape != told.shape:
+            raise PassError(
+                what=f"the student gives {tuple(given.shape)} outputs and the teacher {tuple(told.shape)}",
+                where="step distill",
+                fix="use a teacher with the same classes",
+            )
+        term = soft(given, told, options.temperature)
+        return (1 - options.alpha) * hard(outputs, inputs, labels) + options.alpha * term
 
     network = copy.deepcopy(model.network)
     fit(network, options, loss, context, "distill", loss_digest=digest_state(teacher))

@@ -8,27 +8,29 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
 from edgekit.passes.groups import ChannelGroup, Member
+from edgekit.passes.losses import LossFunction, find_loss
 
 Importance = Literal["magnitude", "bn_scale", "taylor"]
 _BATCH = 32
 
 
-def saliency(network: nn.Module, importance: Importance, calibration: Samples) -> dict[str, Tensor]:
+def saliency(
+    network: nn.Module, importance: Importance, calibration: Samples, loss: str = "cross_entropy"
+) -> dict[str, Tensor]:
     """A score >= 0 for each weight, shaped like the weight, by layer name.
 
     `magnitude`: w^2 (Li et al., arXiv:1608.08710, squared as group norms are). `bn_scale`: |gamma| of batch norms alone
-    (Liu et al., arXiv:1708.06519). `taylor`: |w * dL/dw|, the mean over calibration batches, with L the cross-entropy
+    (Liu et al., arXiv:1708.06519). `taylor`: |w * dL/dw|, the mean over calibration batches, with L the loss
     (Molchanov et al., arXiv:1906.10771, the absolute first-order term). Batch norms take part in it, and depthwise
     convolutions in both; torch-pruning's own estimators leave them out.
     """
     layers = {name: layer for name, layer in network.named_modules() if _has_weight(layer)}
     if importance == "taylor":
-        return _taylor(network, list(layers), calibration)
+        return _taylor(network, list(layers), calibration, find_loss(loss, "step prune, importance taylor"))
     if importance == "bn_scale":
         norms = {name: layer for name, layer in layers.items() if isinstance(layer, nn.BatchNorm2d)}
         return {name: _weight(layer).detach().abs() for name, layer in norms.items()}
@@ -80,7 +82,7 @@ def _weight(layer: nn.Module) -> Tensor:
     return layer.weight
 
 
-def _taylor(network: nn.Module, names: list[str], calibration: Samples) -> dict[str, Tensor]:
+def _taylor(network: nn.Module, names: list[str], calibration: Samples, loss: LossFunction) -> dict[str, Tensor]:
     network = copy.deepcopy(network).eval()
     weights = {name: _weight(network.get_submodule(name)).requires_grad_(True) for name in names}
     totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
@@ -88,8 +90,8 @@ def _taylor(network: nn.Module, names: list[str], calibration: Samples) -> dict[
     for start in batches:
         inputs, labels = calibration.inputs[start : start + _BATCH], calibration.labels[start : start + _BATCH]
         with torch.enable_grad():
-            loss = F.cross_entropy(network(inputs), labels)
-        gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+            value = loss(network(inputs), (inputs,), labels)
+        gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
         for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
             if gradient is not None:
                 totals[name] += (weight.detach() * gradient).abs() / len(batches)

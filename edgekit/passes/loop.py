@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from accelerate import Accelerator
@@ -19,13 +17,11 @@ from edgekit.passes.augment import Augmentation
 from edgekit.passes.average import MovingAverage
 from edgekit.passes.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
 from edgekit.passes.context import Context
+from edgekit.passes.losses import LossFunction
 from edgekit.passes.settings import reproducible
 from edgekit.schema.passes import TrainOptions
 
 logger = logging.getLogger(__name__)
-
-LossFunction: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(outputs, inputs, labels) of one batch -> mean loss over its samples; inputs as augmented."""
 
 
 def learning_rate_factor(step: int, steps: int, warmup: int) -> float:
@@ -144,7 +140,7 @@ class _Training:
         inputs = augmentation.of(share).apply(self.samples.inputs[mine]).to(accelerator.device)
         labels = self.samples.labels[mine].to(accelerator.device)
         self.optimizer.zero_grad()
-        value = self.loss(self.wrapped(inputs), inputs, labels)
+        value = self.loss(self.wrapped(inputs), (inputs,), labels)
         # gradients are averaged over processes, so an uneven share must weigh what it holds
         accelerator.backward(value * (len(mine) * accelerator.num_processes / len(batch)))
         self.optimizer.step()

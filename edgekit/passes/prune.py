@@ -59,7 +59,7 @@ def prune(model: Model, options: PruneOptions, context: Context) -> Model:
 def _choice(model: Model, options: PruneOptions, context: Context, multiple: int) -> Choice:
     found = find_groups(model, options.keep)
     left = dict(found.left)
-    saliencies = saliency(model.network, options.importance, context.splits.calibration)
+    saliencies = saliency(model.network, options.importance, context.splits.calibration, options.loss)
     groups: list[ChannelGroup] = []
     scores: dict[str, Tensor] = {}
     widths: dict[str, list[int]] = {}

@@ -69,7 +69,7 @@ def check_samples(model: Model, samples: Samples, where: str) -> None:
         ModelError: the network has several inputs, and samples have one.
         DataError: another shape.
     """
-    _check_single_input(len(model.inputs), model.source.factory)
+    _check_single_input(len(model.inputs), model.source.reference)
     spec = model.inputs[0]
     wanted, given = tuple(spec.shape[1:]), tuple(samples.inputs.shape[1:])
     if wanted != given:

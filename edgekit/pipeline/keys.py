@@ -17,7 +17,7 @@ from edgekit.pipeline.choose import Variant
 from edgekit.pipeline.sources import follow_loader, follow_modules, module_of
 from edgekit.schema.base import Options
 from edgekit.schema.load import LoadedCalibration
-from edgekit.schema.passes import PruneOptions, QuantizeOptions
+from edgekit.schema.passes import PruneOptions, QuantizeOptions, TrainOptions
 from edgekit.schema.recipe import Export, ModelSource
 from edgekit.schema.target import Target
 from edgekit.schema.weight_files import files_of, sha256_of
@@ -71,7 +71,8 @@ def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
     if source.checkpoint is not None:
         checkpoint = source.checkpoint.model_dump(mode="json", exclude={"path", "sha256"})
         checkpoint["content"] = weights_digest(Path(source.checkpoint.path))
-    code = follow_modules(["edgekit.nets.load", *_MEASURED_BY, module_of(source.factory)])
+    own = [module_of(source.factory)] if source.factory else []
+    code = follow_modules(["edgekit.nets.load", *_MEASURED_BY, *own])
     return keyed(
         {
             "pass": "load",
@@ -134,8 +135,10 @@ def target_facts(options: Options, target: Target, device: str | None = None) ->
 
 
 def _made_by(options: Options, target: Target) -> dict[str, object]:
-    """Sources of what the pipeline hands a pass besides data: how it lowers and exports, where the pass asks for it."""
+    """Sources of what a pass asks for besides data: how the pipeline lowers and exports, and the user's own loss."""
     modules = []
+    if isinstance(options, TrainOptions | PruneOptions) and ":" in options.loss:
+        modules = [module_of(options.loss)]
     if isinstance(options, QuantizeOptions) and options.mode == "auto":
         modules = ["edgekit.formats.conventions.lowering"]
     if isinstance(options, QuantizeOptions) and options.budget is not None and options.budget.name == "latency_ms":

@@ -225,4 +225,4 @@ def _threads(device: Device) -> int:
 
 
 def _batch(row: ArtifactRow) -> int:
-    return row.inputs[0].shape[0] if row.inputs and row.inputs[0].shape else 1
+    return next((tensor.shape[0] for tensor in row.inputs if tensor.shape), 1)

@@ -91,9 +91,9 @@ def _check_names(recipe: LoadedRecipe) -> None:
     if ":" not in written.metric and written.metric not in METRIC_NAMES:
         fix = suggest(written.metric, METRIC_NAMES, "metrics")
         raise SchemaError(f"no metric is called {written.metric!r}", f"{where}: metric", fix)
-    references = {"data": written.data, "metric": written.metric, "model.factory": written.model.factory}
+    references = {"data": written.data, "metric": written.metric, "model.factory": written.model.factory or ""}
     if written.teacher is not None:
-        references["teacher.model.factory"] = written.teacher.model.factory
+        references["teacher.model.factory"] = written.teacher.model.factory or ""
     for key, reference in references.items():
         module = module_of(reference)
         if ":" in reference and find_source(module) is None and not _importable(module.partition(".")[0]):

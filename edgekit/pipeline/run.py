@@ -177,7 +177,7 @@ class _Chain:
         row = StepRow(
             name=step.name,
             model=step.who,
-            options=step.options.model_dump(mode="json") if step.options else {"factory": self._source.factory},
+            options=step.options.model_dump(mode="json") if step.options else self._source.named,
             key=step.key.key,
             cached=cached,
             seconds=round(seconds, 3),

@@ -52,6 +52,9 @@ def describe_file(
     if not path.is_file():
         raise SchemaError("there is no such file", str(path), "name a file that exists")
     inputs, outputs, precision = readers[path.suffix](path)
+    if not inputs or not outputs:  # an empty file is a valid ONNX model of nothing
+        missing = "input" if not inputs else "output"
+        raise FormatError(f"it has no {missing}, so there is nothing to run", str(path), "export it again")
     kind: Literal["onnx", "tflite"] = "onnx" if path.suffix == ".onnx" else "tflite"
     unknown = sorted(set(shapes or {}) - {tensor.name for tensor in inputs})
     if unknown:

@@ -115,7 +115,7 @@ def _measure(
     cases = []
     files = {}
     for index, ((path, row, runtime), its_options) in enumerate(zip(artifacts, options, strict=True)):
-        batch = row.inputs[0].shape[0]
+        batch = next((tensor.shape[0] for tensor in row.inputs if tensor.shape), 1)
         if batch != settings.batch:
             raise SchemaError(
                 f"measuring at batch {settings.batch} was asked of an artifact exported at batch {batch}",

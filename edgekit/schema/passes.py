@@ -6,13 +6,15 @@ from pydantic import Field, StringConstraints, model_validator
 
 from edgekit.schema.base import Options
 from edgekit.schema.calibration import Choose
+from edgekit.schema.losses import LOSS_DESCRIPTION, LOSS_NAMES, LossName
 from edgekit.schema.precision import BudgetName
 from edgekit.schema.scheme import ACTIVATIONS, WEIGHTS, check_scheme, is_minifloat
 
 
 class TrainOptions(Options):
-    """Supervised training with a cosine schedule, label smoothing and an exponential moving average."""
+    """Training with a cosine schedule, and an exponential moving average of the weights."""
 
+    loss: LossName = Field("cross_entropy", description=LOSS_DESCRIPTION)
     epochs: int = Field(10, ge=1, description="passes over the training split")
     batch_size: int = Field(64, ge=1, description="samples a step, over all processes together")
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -20,20 +22,34 @@ class TrainOptions(Options):
     weight_decay: float = Field(5e-4, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps with a rising rate")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="cross_entropy only")
     ema_decay: float = Field(0.0, ge=0, lt=1, description="0 keeps no moving average")
     augment: tuple[Literal["flip", "shift"], ...] = Field(
         (), description="random mirror; random shift by `shift_pixels`"
     )
     shift_pixels: int = Field(4, ge=0, description="largest shift in pixels each way; the border is zero padded")
 
+    @model_validator(mode="after")
+    def _smoothing_of_classes(self) -> "TrainOptions":
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError("label_smoothing is for loss cross_entropy alone")
+        return self
+
 
 class DistillOptions(TrainOptions):
-    """Logit distillation, Hinton, Vinyals and Dean, arXiv:1503.02531."""
+    """Distillation from a teacher's outputs, Hinton, Vinyals and Dean, arXiv:1503.02531."""
 
     learning_rate: float = Field(0.01, gt=0, description="peak, reached after the warm-up")
-    temperature: float = Field(4.0, gt=0, description="tau: softens both distributions")
-    alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's term; 1 - alpha weighs the labels")
+    temperature: float = Field(4.0, gt=0, description="cross_entropy, bce: softens both distributions")
+    alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's term; 1 - alpha weighs the loss")
+
+    @model_validator(mode="after")
+    def _a_teachers_term(self) -> "DistillOptions":
+        if ":" in self.loss:
+            raise ValueError(
+                f"what a teacher says is not known to a loss of your own; a student learns by {', '.join(LOSS_NAMES)}"
+            )
+        return self
 
 
 class PruneOptions(Options):
@@ -44,6 +60,7 @@ class PruneOptions(Options):
     )
     channel_ratio: float | None = Field(None, gt=0, lt=1, description="share of channels removed in every layer")
     importance: Literal["magnitude", "bn_scale", "taylor"] = "magnitude"
+    loss: LossName = Field("cross_entropy", description=f"importance taylor only: {LOSS_DESCRIPTION}")
     global_ranking: bool = Field(True, description="rank channels over all layers, not within each")
     min_keep_ratio: float = Field(0.25, gt=0, le=1, description="no layer keeps less than this share of its channels")
     multiple_of: int | None = Field(None, ge=1, description="kept widths are multiples of this; none: the target's")
@@ -54,6 +71,12 @@ class PruneOptions(Options):
     def _one_aim(self) -> "PruneOptions":
         if (self.macs_ratio is None) == (self.channel_ratio is None):
             raise ValueError("set exactly one of macs_ratio, channel_ratio")
+        return self
+
+    @model_validator(mode="after")
+    def _a_loss_that_is_used(self) -> "PruneOptions":
+        if self.loss != "cross_entropy" and self.importance != "taylor":
+            raise ValueError(f"importance {self.importance} looks at weights alone; a loss needs importance: taylor")
         return self
 
 

@@ -4,11 +4,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from edgekit.schema.base import Record
+from edgekit.schema.base import Record, refusal
 from edgekit.schema.gates import Gates
 from edgekit.schema.tensors import InputSpec
 
-METRIC_NAMES = ("top1", "top5")  # of data/metrics.py, here because a plan imports no numpy
+# of data/metrics/table.py, here because a plan imports no numpy
+METRIC_NAMES = ("top1", "top5", "top_k", "per_class", "auc", "mse", "mae", "perplexity", "map50_95")
 FormatName = Literal["onnx", "tflite", "tensorrt"]
 
 
@@ -32,15 +33,56 @@ class Checkpoint(Record):
     )
 
 
-class ModelSource(Record):
-    """A network: a factory called with arguments, then weights."""
+_SOURCES = ("factory", "onnx")  # of which a model has one
 
-    factory: str = Field(description="package.module:function that returns a torch.nn.Module")
-    arguments: dict[str, Any] = Field(default_factory=dict)
+
+class ModelSource(Record):
+    """A network: a factory called with arguments, then weights; or a file that holds both."""
+
+    factory: str | None = Field(None, description="package.module:function that returns a torch.nn.Module")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="what the factory is called with")
+    onnx: str | None = Field(None, description="an .onnx file, operator set 7 or later, with its weights")
     checkpoint: Checkpoint | None = None
     inputs: tuple[InputSpec, ...] = Field(
-        min_length=1, description="name and shape of each input, batch first: [{name: image, shape: [1, 3, 32, 32]}]"
+        (),
+        description="name and shape of each input, batch first: [{name: image, shape: [1, 3, 32, 32]}]; "
+        "read from an .onnx file where not given",
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ModelSource":
+        given = [name for name in _SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = f"both {' and '.join(given)}" if given else f"none of {', '.join(_SOURCES)}"
+            fix = "write factory: package.module:function, or onnx: model.onnx"
+            raise refusal(f"a model has one source, and this has {found}", fix)
+        extra = next((name for name in ("arguments", "checkpoint") if getattr(self, name)), None)
+        if self.factory is None and extra is not None:
+            raise refusal(f"{extra!r} is for a factory, and the model is a file", f"remove {extra}")
+        if self.factory is not None and not self.inputs:
+            fix = "add inputs: name and shape of each input, batch first: [{name: image, shape: [1, 3, 32, 32]}]"
+            raise refusal("key 'inputs' is missing", fix)
+        return self
+
+    @property
+    def key(self) -> str:
+        """Which of its keys names the source: factory or onnx."""
+        return next(name for name in _SOURCES if getattr(self, name) is not None)
+
+    @property
+    def reference(self) -> str:
+        """The factory or the file, as the recipe names it."""
+        return str(getattr(self, self.key))
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The same under its key."""
+        return {self.key: self.reference}
+
+    @property
+    def where(self) -> str:
+        """Both as one line, for messages."""
+        return f"model.{self.key}: {self.reference}"
 
 
 class Step(Record):

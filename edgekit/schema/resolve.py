@@ -138,6 +138,19 @@ def step_parts(step: Any) -> tuple[str | None, Any]:
     return None, step
 
 
+def references(content: Any) -> tuple[str, ...]:
+    """Names of the environment variables that `content` cannot be read without: `${NAME}`, without a default."""
+    if isinstance(content, dict):
+        found = [name for value in content.values() for name in references(value)]
+    elif isinstance(content, list):
+        found = [name for value in content for name in references(value)]
+    elif isinstance(content, str):
+        found = [match[1] for match in _REFERENCE.finditer(content) if match[1] and match[2] is None]
+    else:
+        found = []
+    return tuple(dict.fromkeys(found))
+
+
 def expand(content: Any, where: str, environment: Mapping[str, str] | None = None, keep_locations: bool = False) -> Any:
     """Strings with `${NAME}` and `${NAME:-default}` replaced; `$${` is a plain `${`.
 

@@ -72,6 +72,8 @@ def _explain(
     description = holder.model_fields[last].description if holder and last in holder.model_fields else None
     if kind == "missing":
         return f"key {last!r} is missing", keys[:-1], f"add {last}: {description or '...'}"
+    if kind == "refusal":
+        return error["ctx"]["what"], keys, error["ctx"]["fix"]
     if kind == "literal_error":
         choices = [word.strip("'") for word in re.split(r", | or ", error["ctx"]["expected"])]
         return f"{value!r} is not one of its values", keys, suggest(str(value), choices, "values")

@@ -70,6 +70,8 @@ class SizePair:
 class Compared:
     """All that two sides have in common, and `unpaired`: what only one of them has, a line each."""
 
+    reference: Side
+    candidate: Side
     latency: tuple[LatencyPair, ...]
     sizes: tuple[SizePair, ...]
     unpaired: tuple[str, ...]
@@ -100,7 +102,7 @@ def compare_sides(reference: Side, candidate: Side, *, across: bool = False) -> 
     unpaired = [f"only A has {_key(key)}" for key in first if key not in second]
     unpaired += [f"only B has {_key(key)}" for key in second if key not in first]
     pairs = tuple(_pair(first[key], second[key], across) for key in shared)
-    return Compared(pairs, sizes, tuple(unpaired))
+    return Compared(reference, candidate, pairs, sizes, tuple(unpaired))
 
 
 _Key = tuple[str, str, str]

@@ -1,6 +1,8 @@
+import ast
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,12 +25,14 @@ def test_every_name_that_is_offered_is_there():
     assert dir(edgekit) == sorted(edgekit.__all__)
 
 
+def test_type_checkers_see_the_same_names_as_the_table():
+    tree = ast.parse(Path(edgekit.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {alias.name: node.module for node in block.body for alias in node.names}
+    assert typed == edgekit._LAZY
+    assert (Path(edgekit.__file__).parent / "py.typed").is_file()
+
+
 def test_a_name_that_is_not_offered_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'bild'"):
         _ = edgekit.bild
-
-
-def test_fields_of_the_request_are_keyword_arguments(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    plan = edgekit.plan("quickstart", "jetson", settings=["seed=5"], home=tmp_path / "elsewhere")
-    assert plan.recipe.recipe.seed == 5

@@ -103,7 +103,7 @@ def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.Model
         except Exception as err:  # the exporter raises many kinds; all mean that an operator is not expressible
             raise FormatError(
                 f"the ONNX exporter refused the network: {str(err).splitlines()[0]}",
-                f"model {model.source.factory}",
+                model.source.where,
                 "replace the operator it names, or drop onnx from export.formats",
             ) from err
     assert program is not None

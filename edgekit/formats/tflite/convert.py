@@ -51,7 +51,7 @@ def convert(module: fx.GraphModule, model: Model, batch: int, *, integer: bool) 
         except Exception as err:  # the converter raises many kinds; all mean that an operator is not expressible
             raise FormatError(
                 f"litert-torch refused the network: {str(err).splitlines()[0] if str(err) else type(err).__name__}",
-                f"model {model.source.factory}",
+                model.source.where,
                 "replace the operator it names, or drop tflite from export.formats",
             ) from err
         return path.read_bytes()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from edgekit.data.metrics import top1
+from edgekit.data.metrics import METRICS
 from edgekit.data.samples import Samples, Splits
 from edgekit.errors import PassError
 from edgekit.formats.conventions.convention import CONVENTIONS
@@ -29,7 +29,7 @@ def context(model: Model, samples: int = 40) -> Context:
     return Context(
         target=load_target("cpu-x86-64").target,
         splits=Splits(None, Samples(inputs, labels), None, "digest"),
-        metric=top1,
+        metric=METRICS["top1"],
         teacher=no_teacher,
         measure=lambda model: None,
         lower=lambda model, batch: lower(model, CONVENTIONS["onnxruntime-x86-vnni"], batch).module,

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from edgekit.data.metrics import top1
+from edgekit.data.metrics.ranking import top1
 from edgekit.data.splits import find_data
 from edgekit.errors import ModelError
 from edgekit.nets.cifar_resnet import option_a_shortcut, resnet20, resnet56

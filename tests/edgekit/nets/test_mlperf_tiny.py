@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekit.data.metrics import top1
+from edgekit.data.metrics.ranking import top1
 from edgekit.data.splits import find_data
 from edgekit.nets.load import build
 from edgekit.schema.recipe import Checkpoint, ModelSource

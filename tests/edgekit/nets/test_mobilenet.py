@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from edgekit.data.metrics import top1
+from edgekit.data.metrics.ranking import top1
 from edgekit.data.splits import find_data
 from edgekit.nets.load import build
 from edgekit.nets.mobilenet import mobilenet_v1, mobilenet_v2, mobilenet_v2_folded

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from edgekit.data.metrics import top1
+from edgekit.data.metrics.ranking import top1
 from edgekit.data.splits import find_data
 from edgekit.nets.load import build
 from edgekit.nets.vit import vit_d6, vit_gelu

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekit.data.metrics import top1
+from edgekit.data.metrics import METRICS
 from edgekit.data.samples import Samples, Splits
 from edgekit.formats.conventions.convention import CONVENTIONS
 from edgekit.formats.conventions.lowering import lower
@@ -68,7 +68,7 @@ def make_context(tmp_path: Path) -> ContextMaker:
         return Context(
             target=_target(given.get("channel_multiple", 4)),
             splits=Splits(given.get("train"), calibration, None, digest="stripes"),
-            metric=top1,
+            metric=METRICS["top1"],
             teacher=given.get("teacher", no_teacher),
             measure=lambda model: None,
             lower=lambda model, batch: lower(model, CONVENTIONS["onnxruntime-x86-vnni"], batch).module,

@@ -4,47 +4,71 @@ import pytest
 import torch
 from torch import nn
 
+from edgekit.data.samples import Samples
 from edgekit.errors import PassError
-from edgekit.passes.distill import distill, distillation_loss
+from edgekit.passes.distill import TEACHER_TERMS, distill
 from edgekit.passes.loop import digest_state
+from edgekit.schema.losses import LOSS_NAMES
 from edgekit.schema.passes import DistillOptions
 
 LOG_3 = math.log(3)
 
 
-def test_loss_by_hand():
+def term(loss, student, teacher, temperature=1.0):
+    return TEACHER_TERMS[loss](torch.tensor(student), torch.tensor(teacher), temperature).item()
+
+
+def test_every_loss_has_a_teachers_term():
+    assert set(TEACHER_TERMS) == set(LOSS_NAMES)
+
+
+def test_the_teachers_term_by_hand():
     # tau 2: student softened to (3/4, 1/4), teacher to (1/2, 1/2)
-    student, teacher = torch.tensor([[2 * LOG_3, 0.0]]), torch.tensor([[7.0, 7.0]])
     divergence = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
-    cross_entropy = -math.log(9 / 10)  # not softened
-    loss = distillation_loss(student, teacher, torch.tensor([0]), temperature=2.0, alpha=0.7)
-    assert loss.item() == pytest.approx(0.3 * cross_entropy + 0.7 * 4 * divergence, rel=1e-6)
+    assert term("cross_entropy", [[2 * LOG_3, 0.0]], [[7.0, 7.0]], 2.0) == pytest.approx(4 * divergence, rel=1e-6)
+    assert term("bce", [[2 * LOG_3]], [[0.0]], 2.0) == pytest.approx(4 * divergence, rel=1e-6)
+    assert term("mse", [[1.0, 2.0]], [[4.0, 2.0]], 2.0) == pytest.approx(4.5)
 
 
-def test_loss_is_a_mean_over_samples_not_over_logits():
-    student, teacher = torch.tensor([[LOG_3, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 0.0]])
+def test_the_teachers_term_is_a_mean_over_samples_not_over_logits():
+    student, teacher = [[LOG_3, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]
     divergence = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
-    loss = distillation_loss(student, teacher, torch.tensor([0, 1]), temperature=1.0, alpha=1.0)
-    assert loss.item() == pytest.approx(divergence / 2, rel=1e-6)
+    assert term("cross_entropy", student, teacher) == pytest.approx(divergence / 2, rel=1e-6)
+    assert term("cross_entropy", [student], [teacher]) == pytest.approx(divergence / 2, rel=1e-6)  # two tokens
 
 
-def test_no_gradient_where_student_and_teacher_agree():
+@pytest.mark.parametrize("loss", TEACHER_TERMS)
+def test_no_gradient_where_student_and_teacher_agree(loss):
     student = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    labels = torch.zeros(5, dtype=torch.int64)
-    distillation_loss(student, student.detach().clone(), labels, temperature=4.0, alpha=1.0).backward()
-    assert student.grad.abs().max() < 1e-6
+    same = [student.detach().clone()] + (
+        [student.detach() + 3.0] if loss == "cross_entropy" else []
+    )  # up to a constant
+    for teacher in same:
+        student.grad = None
+        TEACHER_TERMS[loss](student, teacher, 4.0).backward()
+        assert student.grad.abs().max() < 1e-6
     student.grad = None
-    distillation_loss(student, student.detach() + 3.0, labels, temperature=4.0, alpha=1.0).backward()
-    assert student.grad.abs().max() < 1e-6  # logits matter up to a constant
-    student.grad = None
-    distillation_loss(student, -student.detach(), labels, temperature=4.0, alpha=1.0).backward()
+    TEACHER_TERMS[loss](student, -student.detach(), 4.0).backward()
     assert student.grad.abs().max() > 1e-2
 
 
-def test_other_classes_are_refused():
+def test_labels_and_teacher_are_weighed_by_alpha(make_model, make_context):
+    """What a network of one number learns between two that it is told."""
+    model, teacher = make_model(nn.Linear(1, 1), (1, 1)), make_model(nn.Linear(1, 1), (1, 1))
+    with torch.no_grad():
+        teacher.network.weight.fill_(0.0)
+        teacher.network.bias.fill_(2.0)
+    data = Samples(torch.randn((64, 1), generator=torch.Generator().manual_seed(0)), torch.full((64, 1), 6.0))
+    options = DistillOptions(epochs=30, batch_size=32, learning_rate=0.1, alpha=0.75, loss="mse", weight_decay=0)
+    taught = distill(model, options, make_context(train=data, calibration=data, teacher=lambda: teacher))
+    assert taught.network.bias.item() == pytest.approx(0.25 * 6 + 0.75 * 2, abs=0.02)
+
+
+def test_other_classes_are_refused(make_model, make_context, samples):
+    student, teacher = (make_model(nn.Sequential(nn.Flatten(), nn.Linear(64, classes))) for classes in (4, 3))
     with pytest.raises(PassError) as error:
-        distillation_loss(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), 1.0, 0.5)
-    assert "(2, 4)" in error.value.what
+        distill(student, DistillOptions(epochs=1), make_context(train=samples(64), teacher=lambda: teacher))
+    assert "(64, 3)" in error.value.what
 
 
 def _network(width: int, seed: int) -> nn.Module:

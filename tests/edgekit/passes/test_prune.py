@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgekit.data.samples import Samples
 from edgekit.errors import PassError
 from edgekit.nets.cifar_resnet import resnet20
 from edgekit.nets.count import count_macs
@@ -452,6 +453,21 @@ def test_taylor_counts_norms_and_is_a_mean_over_batches(build, samples):
     weight = model.network.norm.weight.detach()
     expected = sum((weight * gradient).abs() for gradient in gradients) / 2
     torch.testing.assert_close(saliencies["norm"], expected)
+
+
+def test_taylor_takes_the_loss_that_is_named(build, samples):
+    model = build("vgg")
+    labels = torch.rand((32, 4), generator=torch.Generator().manual_seed(0))
+    data = Samples(samples(32).inputs, labels)
+    found = saliency(model.network, "taylor", data, "mse")
+    gradient = torch.autograd.grad(F.mse_loss(model.network(data.inputs), labels), model.network.norm.weight)[0]
+    torch.testing.assert_close(found["norm"], (model.network.norm.weight.detach() * gradient).abs())
+    with pytest.raises(PassError) as caught:
+        saliency(model.network, "taylor", data)
+    assert (caught.value.where, "loss: mse" in caught.value.fix) == (
+        "step prune, importance taylor, loss cross_entropy",
+        True,
+    )
 
 
 def test_a_group_of_zeros_scores_zero_and_not_nan(build, samples, make_context):

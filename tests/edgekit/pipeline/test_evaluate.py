@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekit.data.metrics import top1
+from edgekit.data.metrics import METRICS
 from edgekit.data.samples import Samples
 from edgekit.errors import DataError, ModelError
 from edgekit.nets.load import build
@@ -34,7 +34,7 @@ def test_the_metric_counts_every_sample_once():
     inputs = torch.randn(300, 2, 8, 8, generator=torch.Generator().manual_seed(1))
     labels = torch.from_numpy(network_outputs(model.network, inputs).argmax(1))
     labels[:30] = (labels[:30] + 1) % 3
-    assert network_metric(model, Samples(inputs, labels), top1) == pytest.approx(0.9)
+    assert network_metric(model, Samples(inputs, labels), METRICS["top1"]) == pytest.approx(0.9)
 
 
 def test_a_network_of_two_inputs_is_refused():
@@ -69,7 +69,9 @@ def test_parity_and_test_samples_go_in_one_job_and_are_told_apart():
         outputs[0, 0] += 0.5  # one code off in a parity sample
         return Inference({"y": outputs}, {}, runtime, "1.2")
 
-    run = run_artifact(HERE, Path("m.onnx"), row(), "onnxruntime", expected, test, top1, input_layout="NC", infer=infer)
+    run = run_artifact(
+        HERE, Path("m.onnx"), row(), "onnxruntime", expected, test, METRICS["top1"], input_layout="NC", infer=infer
+    )
     assert asked == [(HERE, Path("m.onnx"), "onnxruntime", (5, 2), {"x": "NC"})]
     assert (run.metric, run.runtime) == (0.5, "onnxruntime 1.2")
     assert run.parity.max_code_error == 1

@@ -5,7 +5,7 @@ from edgekit.pipeline import keys
 from edgekit.pipeline.choose import choose_variants
 from edgekit.pipeline.keys import Surroundings, data_files, data_parts, model_key, path_digest, target_facts
 from edgekit.schema.load import load_calibration, load_target
-from edgekit.schema.passes import PrecisionBudget, PruneOptions, QuantizeOptions
+from edgekit.schema.passes import PrecisionBudget, PruneOptions, QuantizeOptions, TrainOptions
 from edgekit.schema.recipe import Checkpoint, Export, ModelSource
 from edgekit.schema.tensors import InputSpec
 
@@ -95,6 +95,21 @@ def test_a_folder_counts_as_a_whole_where_nothing_in_it_is_named(tmp_path):
 
 def test_an_absent_file_has_a_digest_of_its_own():
     assert path_digest(Path("nowhere.npz")) == "absent"
+
+
+def test_a_users_own_loss_counts_by_its_source(workplace):
+    def made(name: str, options: TrainOptions | PruneOptions) -> str:
+        return keys.pass_key(name, options, 0, "0" * 64, None, AROUND, PASSES[name].load).key
+
+    options = (
+        TrainOptions(loss="own_loss:loss"),
+        PruneOptions(macs_ratio=0.5, importance="taylor", loss="own_loss:loss"),
+    )
+    (workplace / "own_loss.py").write_text("def loss(outputs, inputs, labels): return outputs.mean()")
+    before = made("train", options[0]), made("prune", options[1])
+    (workplace / "own_loss.py").write_text("def loss(outputs, inputs, labels): return outputs.sum()")
+    assert made("train", options[0]) != before[0]
+    assert made("prune", options[1]) != before[1]
 
 
 def test_a_users_data_function_counts_by_its_source(workplace):

@@ -99,6 +99,13 @@ def test_what_is_no_model_is_refused(tmp_path: Path, name: str):
         describe_file(tmp_path / name)
 
 
+def test_an_empty_onnx_file_has_nothing_to_run(tmp_path: Path):
+    (tmp_path / "model.onnx").write_bytes(b"")
+    with pytest.raises(FormatError) as caught:
+        describe_file(tmp_path / "model.onnx")
+    assert caught.value.what == "it has no input, so there is nothing to run"
+
+
 def test_other_files_are_refused(tmp_path: Path):
     for name in ("model.pt", "absent.onnx"):
         with pytest.raises(SchemaError):
