@@ -25,6 +25,7 @@ for tier in (
     {"pipeline"},
     {"debug"},
     {"api"},
+    {"init"},
     {"cli"},
 ):
     below = set(LAYERS)
@@ -142,6 +143,7 @@ def test_commands_that_only_look_import_no_torch():
         ["build", "--help"],
         ["debug", "parity", "--help"],
         ["plan", "--help"],
+        ["init", "--from", "quickstart", "--force", "--target", "jetson"],
         ["history"],
         ["compare", "--help"],
         ["bisect", "--help"],

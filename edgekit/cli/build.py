@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgekit import api
 from edgekit.cli import complete
-from edgekit.cli.output import console, json_option, print_json
+from edgekit.cli.output import console, json_option, only_json, print_json
 from edgekit.cli.progress import draw_nothing, draw_progress
 from edgekit.pipeline.request import choose_recipe
 
@@ -87,20 +87,21 @@ def build(
     # Read when torch is imported. Threads that spin while they wait make small networks many times slower on a machine
     # that does anything else: beside 8 jobs a training step of the quickstart took 98 ms of processor time, not 21.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    result = api.build(
-        chosen,
-        target,
-        draw_nothing() if as_json else draw_progress(errors),
-        device=device,
-        out=out,
-        settings=settings,
-        cache=not no_cache,
-        measure=not no_measure,
-        device_samples=device_samples,
-        remeasure=remeasure,
-        require_measured=require_measured,
-        allow_override=allow_override,
-    )
+    with only_json(as_json):
+        result = api.build(
+            chosen,
+            target,
+            draw_nothing() if as_json else draw_progress(errors),
+            device=device,
+            out=out,
+            settings=settings,
+            cache=not no_cache,
+            measure=not no_measure,
+            device_samples=device_samples,
+            remeasure=remeasure,
+            require_measured=require_measured,
+            allow_override=allow_override,
+        )
     if as_json:
         document = {"bundle": str(result.bundle), "exit_code": result.exit_code}
         print_json({**document, "manifest": result.manifest.model_dump(mode="json")})

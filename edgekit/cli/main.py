@@ -19,6 +19,7 @@ from edgekit.schema.find import suggest
 
 # name -> where its click command is, and its line in --help; printing the help so imports none of them
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "init": ("edgekit.cli.init:init", "Write a first recipe for a model and data of your own."),
     "build": ("edgekit.cli.build:build", "Turn a recipe into a measured, gated bundle."),
     "plan": ("edgekit.cli.plan:plan", "Say what a build would do, and what is cached."),
     "predict": ("edgekit.cli.predict:predict", "Estimate a network's latency on a board that is not here."),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -46,6 +47,13 @@ class _Trimmed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+@contextmanager
+def only_json(as_json: bool) -> Iterator[None]:
+    """While this lasts, what anybody else prints goes to stderr: a user's module must not break the one document."""
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        yield
 
 
 def print_json(document: Any) -> None:

@@ -1,0 +1,176 @@
+"""From what was seen to what a recipe and its calibration set should say, with the reason of each as a comment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from edgekit.errors import DataError
+from edgekit.init.facts import Answer, ArrayFacts, LabelFacts, NetworkFacts, PartFacts, Question
+from edgekit.schema.tensors import DType
+
+_CALIBRATION, _MOST_SELECTION, _LEAST = 256, 2000, 12  # samples
+_SELECTION_RATIO, _TEST_RATIO = 0.1, 0.2
+_LARGEST_BATCH, _BATCHES = 64, 8  # an epoch has at least so many steps
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What will be written.
+
+    Attributes:
+        splits: of the calibration set, by name; empty where the data come from a function.
+        loss: empty: the one that `train` has anyway.
+        trains: whether the recipe has a step `train`.
+        optional: what the factory may also be called with.
+        notes: what the user should know before the first build.
+    """
+
+    question: Question
+    network: NetworkFacts
+    splits: Mapping[str, Mapping[str, Any]]
+    preprocess: Mapping[str, Any]
+    metric: str
+    loss: str
+    trains: bool
+    batch_size: int
+    optional: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def propose(question: Question, answer: Answer, metric: str | None = None, loss: str | None = None) -> Proposal:
+    """A recipe that builds.
+
+    Args:
+        metric, loss: what the user says; None: what labels and outputs suggest.
+
+    Raises:
+        DataError: too few samples, labels that the network cannot answer, or nothing suggests a metric.
+    """
+    parts = {part.name: part for part in answer.parts}
+    first = answer.parts[0]
+    least = min(part.count for part in answer.parts)
+    if sum(part.count for part in answer.parts) < _LEAST:
+        raise DataError(f"{least} samples", f"part {first.name}", f"give at least {_LEAST}")
+    suggested = _task(answer.network, first.labels) if metric is None else (metric, "")
+    splits, notes = ({}, []) if question.data is not None else _splits(parts)
+    trained_from = parts.get("train", first)
+    return Proposal(
+        question=question,
+        network=answer.network,
+        splits=splits,
+        preprocess={} if question.data is not None else _preprocess(answer.network, first.inputs[0]),
+        metric=suggested[0],
+        loss=suggested[1] if loss is None else loss,
+        trains=question.checkpoint is None and question.onnx is None and (question.data is None or "train" in parts),
+        batch_size=max(1, min(_LARGEST_BATCH, 1 << int(math.log2(max(1, trained_from.count // _BATCHES))))),
+        notes=tuple(notes),
+    )
+
+
+def _task(network: NetworkFacts, labels: LabelFacts) -> tuple[str, str]:
+    """Metric and loss that fit."""
+    shapes = list(network.outputs.values())
+    told = ", ".join(f"{name} {shape}" for name, shape in network.outputs.items())
+    if len(shapes) == 1 and labels.kind == "classes" and not labels.shape and len(shapes[0]) == 2:
+        classes = shapes[0][1]
+        if classes > 1:
+            if not 0 <= labels.low <= labels.high < classes:
+                raise DataError(
+                    f"labels are {labels.low:g} to {labels.high:g}, and the network answers {classes} classes",
+                    f"output {told}",
+                    "count classes from 0, or give the network as many outputs as there are classes",
+                )
+            return "top1", ""
+    if len(shapes) == 1 and labels.kind == "numbers" and math.prod(shapes[0][1:]) == math.prod(labels.shape):
+        return "mse", "mse"
+    kind = "integers" if labels.kind == "classes" else "numbers"
+    raise DataError(
+        f"labels are {kind} of shape {('N', *labels.shape)} for outputs {told}: no metric is known for that",
+        "metric",
+        "say it: --metric NAME or package.module:function, and --loss where it trains",
+    )
+
+
+def _preprocess(network: NetworkFacts, array: ArrayFacts) -> dict[str, Any]:
+    if array.dtype not in get_args(DType):
+        raise DataError(f"inputs are {array.dtype}", "data", f"save them as one of {', '.join(get_args(DType))}")
+    way = network.way
+    found: dict[str, Any] = {"raw_dtype": array.dtype, "raw_layout": way.raw_layout}
+    if way.resize is not None:
+        found["resize"] = list(way.resize)
+    if array.dtype == "uint8":
+        found["factor"] = 1 / _full_scale(array.high)
+    elif array.dtype in ("int8", "int16"):
+        found["factor"] = 1 / (128 if array.dtype == "int8" else 32768)
+    if way.raw_layout != "N" and way.layout != "NCHW":
+        found["layout"] = way.layout
+    return found
+
+
+def _full_scale(high: float) -> float:
+    """255, or the power of two that small values end at: digits of a scanner with 17 greys end at 16."""
+    return 255.0 if high > 64 else float(1 << max(0, math.ceil(math.log2(max(high, 1.0)))))
+
+
+def _splits(parts: Mapping[str, PartFacts]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Splits that share no sample, but for calibration, which may be of what is trained on."""
+    if "test" in parts and len(parts) > 1:
+        name = "train" if "train" in parts else next(part for part in parts if part != "test")
+        splits, notes = _beside_test(parts, name)
+    else:
+        splits, notes = _of_one(next(iter(parts.values())))
+    train = splits["train"]
+    if "calibration" in parts:
+        splits["calibration"] = {"part": "calibration"}
+    else:
+        available = train.pop("available")
+        count = min(_CALIBRATION, available)
+        step = train.get("step", 1) * max(1, available // count)
+        splits["calibration"] = {"part": train["part"], "count": count, **({"step": step} if step > 1 else {})}
+    train.pop("available", None)
+    return {name: splits[name] for name in ("train", "calibration", "selection", "test")}, notes
+
+
+def _beside_test(parts: Mapping[str, PartFacts], name: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    part, test = parts[name], parts["test"]
+    if "selection" in parts:
+        own = {"selection": {"part": "selection"}, "test": {"part": "test"}}
+        return {**own, "train": {"part": name, "available": part.count}}, []
+    if part.labels.in_order:
+        note = f"labels of part {name} stand in order: selection is every second sample of test"
+        halves = {"selection": {"part": "test", "start": 1, "step": 2}, "test": {"part": "test", "step": 2}}
+        if test.count < 2:
+            raise DataError("one test sample", "part test", "give more")
+        return {**halves, "train": {"part": name, "available": part.count}}, [note]
+    kept = part.count - _selection(part.count)
+    return {
+        "train": {"part": name, "count": kept, "available": kept},
+        "selection": {"part": name, "start": kept},
+        "test": {"part": "test"},
+    }, []
+
+
+def _of_one(part: PartFacts) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    name, count = part.name, part.count
+    if part.labels.in_order:
+        note = f"labels of part {name} stand in order: its samples are dealt out in turn, half of them to train"
+        return {
+            "train": {"part": name, "step": 2, "available": (count + 1) // 2},
+            "selection": {"part": name, "start": 1, "step": 4},
+            "test": {"part": name, "start": 3, "step": 4},
+        }, [note]
+    test, selection = max(1, int(count * _TEST_RATIO)), _selection(count)
+    kept = count - test - selection
+    note = f"part {name} is the only one: its last {test} samples are kept for the test"
+    return {
+        "train": {"part": name, "count": kept, "available": kept},
+        "selection": {"part": name, "start": kept, "count": selection},
+        "test": {"part": name, "start": kept + selection},
+    }, [note]
+
+
+def _selection(count: int) -> int:
+    return max(1, min(_MOST_SELECTION, int(count * _SELECTION_RATIO)))
