@@ -32,7 +32,7 @@ for tier in (
     LAYERS.update(dict.fromkeys(tier, below | tier))
 LAYERS["errors"] = set()
 ROOT = {"edgekit", "edgekit.__version__"}  # the parent of every module; the agent ships with one of its own
-PREPROCESS = {"preprocess", "errors"}  # the one definition of preprocessing, and what it raises
+PREPROCESS = {"preprocess", "postprocess", "errors"}  # the one definition of each, and what they raise
 AGENT_IMPORTERS = {"devices", "profiling", "store", "report", "release", "pipeline", "debug", "api", "cli"}
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def preprocess(spec: Mapping[str, Any], raw: Array) -> Floats:
-    """A batch of raw samples as the network takes it, float32.
+    """A batch of raw samples as the network takes it, float32, or the integers that the spec's `dtype` names.
 
     In this order: resize, centre crop, (x - offset) * factor, MFCC, (x - mean) / std, layout; all in float32 but the
     MFCC, and nothing is rounded back to the raw dtype on the way.
@@ -41,6 +41,10 @@ def preprocess(spec: Mapping[str, Any], raw: Array) -> Floats:
             "declare the dtype that the samples have",
         )
     _check_layout(raw, raw_layout, "preprocess, raw_layout")
+    if str(spec.get("dtype", "float32")) != "float32":  # tokens and the like pass as they are
+        batch = raw.astype(np.dtype(spec["dtype"]))
+        wanted = raw_layout if raw_layout == "N" else layout
+        return np.ascontiguousarray(relayout(batch, raw_layout, wanted, "preprocess, layout"))
     batch = raw.astype(np.float32)
     if raw_layout == "N":
         for key in ("resize", "crop", "mfcc", "mean", "std"):

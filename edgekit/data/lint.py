@@ -84,7 +84,7 @@ def _copies(samples: Samples, where: str) -> Iterator[Finding]:
 
 def _near_pairs(samples: Samples) -> list[tuple[int, int]]:
     """Pairs (i, j), i < j, whose difference is tiny beside what tells a sample from the mean sample."""
-    rows = samples.inputs.flatten(1)
+    rows = torch.cat([inputs.reshape(len(inputs), -1) for inputs in samples.inputs], 1)
     rows = rows[:, :: max(1, rows.shape[1] // _FEATURES)].double()
     spread = rows.std(0)
     rows = (rows[:, spread > 0] - rows[:, spread > 0].mean(0)) / spread[spread > 0]
@@ -98,16 +98,16 @@ def _near_pairs(samples: Samples) -> list[tuple[int, int]]:
 
 
 def _values(samples: Samples, preprocess: Preprocess, where: str) -> Iterator[Finding]:
-    inputs = samples.inputs
-    if not bool(torch.isfinite(inputs).all()):
-        bad = (~torch.isfinite(inputs.flatten(1)).all(1)).nonzero().flatten()
+    finite = torch.stack([inputs.reshape(len(inputs), -1).isfinite().all(1) for inputs in samples.inputs]).all(0)
+    if not bool(finite.all()):
+        bad = (~finite).nonzero().flatten()
         yield Finding(
             what=f"{len(bad)} samples hold values that are not finite, the first is number {int(bad[0])}",
             where=where,
             fix="correct or leave out those samples",
         )
         return
-    channels = _channels(inputs, preprocess)
+    channels = _channels(samples.inputs[0], preprocess)
     if channels is not None:
         means, spreads = channels.mean(0), channels.std(0)
         constant = np.flatnonzero(spreads <= 1e-12 * np.abs(means)).tolist()
@@ -121,9 +121,10 @@ def _values(samples: Samples, preprocess: Preprocess, where: str) -> Iterator[Fi
 
 
 def _scaling(samples: Samples, preprocess: Preprocess, where: str) -> Iterator[Finding]:
-    low, high = (float(end) for end in torch.aminmax(samples.inputs))
+    low, high = (float(end) for end in torch.aminmax(samples.inputs[0]))
     if preprocess.mean and preprocess.std:
-        mean, std = float(samples.inputs.double().mean()), float(samples.inputs.double().std())
+        inputs = samples.inputs[0].double()
+        mean, std = float(inputs.mean()), float(inputs.std())
         if abs(mean) > _MEAN or not _STD[0] < std < _STD[1]:
             yield Finding(
                 what=f"after `mean` and `std` the inputs have mean {mean:.3g} and std {std:.3g}, not 0 and 1",
@@ -164,7 +165,7 @@ def _declared_range(preprocess: Preprocess) -> tuple[float, float] | None:
 
 def _channel_order(samples: Samples, preprocess: Preprocess, where: str) -> Iterator[Finding]:
     """First and last channel differ the other way round than the declared means, beyond chance."""
-    channels = _channels(samples.inputs, preprocess)
+    channels = _channels(samples.inputs[0], preprocess)
     if channels is None or channels.shape[1] != 3 or len(preprocess.mean) != 3 or len(samples) < 2:
         return
     means = channels * (np.array(preprocess.std) if preprocess.std else 1.0) + np.array(preprocess.mean)
@@ -190,6 +191,8 @@ def _channels(inputs: torch.Tensor, preprocess: Preprocess) -> Floats | None:
 
 def _classes(samples: Samples, data: LoadedData, where: str) -> Iterator[Finding]:
     test, labels = data.test.labels.numpy(), samples.labels.numpy()
+    if labels.ndim != 1 or labels.dtype.kind == "f":
+        return  # no classes
     classes = np.unique(np.concatenate([test, labels]))
     if len(classes) < 2 or len(labels) < _LEAST_PER_CLASS * len(classes):
         return
@@ -233,5 +236,8 @@ def _overlaps(data: LoadedData) -> Iterator[Finding]:
 
 
 def _content(samples: Samples) -> Iterator[bytes]:
-    for row in samples.inputs:
-        yield hashlib.blake2b(row.contiguous().numpy().data, digest_size=16).digest()
+    for rows in zip(*samples.inputs, strict=True):
+        digest = hashlib.blake2b(digest_size=16)
+        for row in rows:
+            digest.update(row.contiguous().numpy().data)
+        yield digest.digest()

@@ -39,7 +39,7 @@ def digits() -> Parts:
     phase = np.arange(len(labels)) % _DIGITS_CYCLE
     test, selection = np.isin(phase, _DIGITS_TEST), np.isin(phase, _DIGITS_SELECTION)
     chosen = {"train": ~(test | selection), "selection": selection, "test": test}
-    return {part: RawSamples(inputs[mask], labels[mask]) for part, mask in chosen.items()}
+    return {part: RawSamples((inputs[mask],), labels[mask]) for part, mask in chosen.items()}
 
 
 def npz(path: str, parts: Mapping[str, Sequence[str]] | None = None) -> Parts:
@@ -180,4 +180,4 @@ def _samples(inputs: NDArray[Any], labels: NDArray[Any], where: str) -> RawSampl
             where,
             "give one integer for each sample",
         )
-    return RawSamples(inputs, labels.astype(np.int64))
+    return RawSamples((inputs,), labels.astype(np.int64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +14,34 @@ from edgekit.schema.calibration import Choose
 
 @dataclass(frozen=True)
 class RawSamples:
-    """One part of a data set as stored: `inputs` (N, ...) in the raw dtype, `labels` (N,) int64."""
+    """One part of a data set as stored.
 
-    inputs: NDArray[np.generic]
-    labels: NDArray[np.int64]
+    Attributes:
+        inputs: for each input of the network, in its order, (N, ...) in the raw dtype.
+        labels: (N, ...), int64 or float32: a class, a sequence of tokens, numbers to predict, boxes.
+    """
+
+    inputs: tuple[NDArray[Any], ...]
+    labels: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, chosen: slice) -> RawSamples:
+        """The samples of a slice."""
+        return RawSamples(tuple(array[chosen] for array in self.inputs), self.labels[chosen])
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Preprocessed samples: `inputs` (N, ...) float32 as the network takes them, `labels` (N,) int64."""
+    """Preprocessed samples.
 
-    inputs: torch.Tensor
+    Attributes:
+        inputs: for each input of the network, in its order, (N, ...) as the network takes it: float32, or integers.
+        labels: (N, ...), int64 or float32.
+    """
+
+    inputs: tuple[torch.Tensor, ...]
     labels: torch.Tensor
 
     def __len__(self) -> int:
@@ -31,11 +49,20 @@ class Samples:
 
     def head(self, count: int) -> Samples:
         """The first `count` samples."""
-        return Samples(self.inputs[:count], self.labels[:count])
+        return Samples(self.batch(0, count), self.labels[:count])
 
     def take(self, indices: NDArray[np.int64]) -> Samples:
         """The samples at `indices`, in their order."""
-        return Samples(self.inputs[indices], self.labels[indices])
+        return Samples(tuple(tensor[indices] for tensor in self.inputs), self.labels[indices])
+
+    def batch(self, start: int, stop: int) -> tuple[torch.Tensor, ...]:
+        """The inputs of samples `start` up to `stop`."""
+        return tuple(tensor[start:stop] for tensor in self.inputs)
+
+
+def filled(inputs: tuple[torch.Tensor, ...], batch: int) -> tuple[torch.Tensor, ...]:
+    """Inputs (N, ...) with copies of the last sample behind, so that N is a multiple of `batch`."""
+    return tuple(torch.cat([own, own[-1:].expand(-len(own) % batch, *own.shape[1:])]) for own in inputs)
 
 
 @dataclass(frozen=True)

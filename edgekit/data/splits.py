@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, cast, get_args
@@ -52,7 +52,8 @@ def find_data(name: str, loaders: Mapping[str, Loader] = LOADERS) -> LoadedData:
     """What `data:` of a recipe names: a calibration set, a path to one, or the user's own function.
 
     The user's function takes nothing and returns a dict of parts: `calibration`, `test`, and where there are such
-    `train` and `selection`; each is a pair of arrays, inputs (N, ...) as the network takes them and labels (N,).
+    `train` and `selection`; each is a pair: inputs (N, ...) as the network takes them, one array or a tuple with one
+    for each input, and labels (N, ...), integers or floats. Inputs of int32 and int64, such as tokens, stay integers.
 
     Raises:
         SchemaError: no such calibration set, or one that its schema refuses.
@@ -122,19 +123,26 @@ def _from_function(reference: str) -> LoadedData:
     for part in parts:
         if part not in _USER_PARTS:
             raise DataError(f"unknown part {part!r}", where, suggest(part, _USER_PARTS, "parts"))
-    dtype = str(parts["test"].inputs.dtype)
-    if dtype not in get_args(DType):
-        raise DataError(f"inputs are {dtype}", where, f"give one of {', '.join(get_args(DType))}")
+    first, *others = (_as_given(array.dtype, where) for array in parts["test"].inputs)
     calibration = CalibrationSet(
         name="own-data",
         loader=reference,
-        preprocess=Preprocess(raw_dtype=cast(DType, dtype), raw_layout="N"),
+        preprocess=first,
+        preprocess_others=tuple(others),
         train=Split(part="train") if "train" in parts else None,
         calibration=Split(part="calibration"),
         selection=Split(part="selection") if "selection" in parts else None,
         test=Split(part="test"),
     )
     return _cut(calibration, parts, where)
+
+
+def _as_given(dtype: np.dtype[Any], where: str) -> Preprocess:
+    """Of inputs that a network takes as they are."""
+    if str(dtype) not in get_args(DType):
+        raise DataError(f"inputs are {dtype}", where, f"give one of {', '.join(get_args(DType))}")
+    name = cast(DType, str(dtype))
+    return Preprocess(raw_dtype=name, raw_layout="N", dtype=name if name in ("int32", "int64") else "float32")
 
 
 def _checked_parts(result: object, where: str) -> Parts:
@@ -145,14 +153,16 @@ def _checked_parts(result: object, where: str) -> Parts:
         pair: Any = (value.inputs, value.labels) if isinstance(value, RawSamples) else value
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"is {type(value).__name__}", f"{where}, part {name}", "give a pair: inputs, labels")
-        inputs, labels = np.asarray(pair[0]), np.asarray(pair[1])
-        if labels.dtype.kind not in "iu" or not inputs.ndim or len(inputs) != len(labels):
+        given = pair[0] if isinstance(pair[0], tuple) else (pair[0],)
+        inputs, labels = tuple(np.asarray(array) for array in given), np.asarray(pair[1])
+        counts = [len(array) if array.ndim else 0 for array in inputs]
+        if labels.dtype.kind not in "iuf" or not labels.ndim or set(counts) != {len(labels)}:
             raise DataError(
-                f"labels are {labels.dtype} {labels.shape} for inputs {inputs.shape}",
+                f"labels are {labels.dtype} {labels.shape} for inputs {', '.join(str(a.shape) for a in inputs)}",
                 f"{where}, part {name}",
-                "give integer labels, one for each sample",
+                "give labels of integers or floats, one row for each sample",
             )
-        parts[str(name)] = RawSamples(inputs, labels.astype(np.int64))
+        parts[str(name)] = RawSamples(inputs, labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
     return parts
 
 
@@ -164,7 +174,7 @@ def _cut(calibration: CalibrationSet, parts: Parts, where: str) -> LoadedData:
     for name, split in splits.items():
         if split.part not in parts:
             raise DataError(f"no part {split.part!r}", f"{where}, {name}", suggest(split.part, sorted(parts), "parts"))
-    indices = {name: split_indices(s, len(parts[s.part].labels), f"{where}, {name}") for name, s in splits.items()}
+    indices = {name: split_indices(s, len(parts[s.part]), f"{where}, {name}") for name, s in splits.items()}
     for one, other in combinations(splits, 2):
         if splits[one].part != splits[other].part or {one, other} in _MAY_SHARE:
             continue
@@ -176,8 +186,8 @@ def _cut(calibration: CalibrationSet, parts: Parts, where: str) -> LoadedData:
                 "change start, count or step so that no sample is in both",
             )
     raw = {name: _take(parts[split.part], indices[name]) for name, split in splits.items()}
-    spec = calibration.preprocess.model_dump()
-    ready = {name: _preprocess(spec, samples, f"{where}, {name}") for name, samples in raw.items()}
+    specs = [spec.model_dump() for spec in calibration.preprocesses]
+    ready = {name: _preprocess(specs, samples, f"{where}, {name}") for name, samples in raw.items()}
     digests = {name: _digest(samples) for name, samples in raw.items()}
     return LoadedData(
         calibration=calibration,
@@ -185,36 +195,41 @@ def _cut(calibration: CalibrationSet, parts: Parts, where: str) -> LoadedData:
             train=ready.get("train"),
             calibration=ready["calibration"],
             selection=ready.get("selection"),
-            digest=_combine({name: digests[name] for name in digests if name != "test"}, spec),
+            digest=_combine({name: digests[name] for name in digests if name != "test"}, specs),
             choose=calibration.choose,
         ),
         test=ready["test"],
         raw_test=raw["test"],
-        digest=_combine(digests, spec),
+        digest=_combine(digests, specs),
     )
 
 
 def _take(part: RawSamples, indices: range) -> RawSamples:
-    chosen = slice(indices.start, indices.stop, indices.step)
-    return RawSamples(part.inputs[chosen], part.labels[chosen])
+    return part.take(slice(indices.start, indices.stop, indices.step))
 
 
-def _preprocess(spec: Mapping[str, Any], raw: RawSamples, where: str) -> Samples:
+def _preprocess(specs: Sequence[Mapping[str, Any]], raw: RawSamples, where: str) -> Samples:
+    if len(specs) != len(raw.inputs):
+        raise DataError(
+            f"{len(raw.inputs)} inputs for a sample, and preprocessing for {len(specs)}",
+            where,
+            "give preprocess_others one entry for each input after the first",
+        )
     try:
-        inputs = preprocess(spec, raw.inputs)
+        inputs = tuple(preprocess(spec, array) for spec, array in zip(specs, raw.inputs, strict=True))
     except AgentError as err:
         raise DataError(err.what, f"{where}, {err.where}", err.fix) from err
-    return Samples(torch.from_numpy(inputs), torch.from_numpy(raw.labels.copy()))
+    return Samples(tuple(map(torch.from_numpy, inputs)), torch.from_numpy(raw.labels.copy()))
 
 
 def _digest(raw: RawSamples) -> str:
     digest = hashlib.sha256()
-    for array in (raw.inputs, raw.labels):
+    for array in (*raw.inputs, raw.labels):
         digest.update(f"{array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
-def _combine(digests: Mapping[str, str], spec: Mapping[str, Any]) -> str:
-    content = json.dumps({"preprocess": spec, "splits": digests}, sort_keys=True, separators=(",", ":"))
+def _combine(digests: Mapping[str, str], specs: Sequence[Mapping[str, Any]]) -> str:
+    content = json.dumps({"preprocess": specs, "splits": digests}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekit.data.samples import Samples
 from edgekit.data.splits import find_data
 from edgekit.debug.compare import DebugSamples
 from edgekit.debug.layers import Array, Side, inputs_of
@@ -186,8 +187,18 @@ def find_samples(
     if network is not None:
         splits = network.workshop.data.splits
         name = network.plan.recipe.recipe.data
-        return _single(splits.calibration.head(count).inputs.numpy(), f"calibration samples of {name}", inputs)
+        return _named(splits.calibration.head(count), f"calibration samples of {name}", inputs)
     return _random([file.side for file in files], count)
+
+
+def _named(samples: Samples, source: str, inputs: Sequence[str]) -> DebugSamples:
+    if len(inputs) != len(samples.inputs):
+        raise DataError(
+            f"the network takes {len(inputs)} inputs, and {source} have {len(samples.inputs)}",
+            "--samples",
+            f"give an .npz with the arrays {', '.join(inputs)}",
+        )
+    return DebugSamples({name: tensor.numpy() for name, tensor in zip(inputs, samples.inputs, strict=True)}, source)
 
 
 def _single(values: Array, source: str, inputs: Sequence[str]) -> DebugSamples:
@@ -202,7 +213,7 @@ def _single(values: Array, source: str, inputs: Sequence[str]) -> DebugSamples:
 
 def _data_set(named: str, count: int, inputs: Sequence[str]) -> DebugSamples:
     splits = find_data(named).splits
-    return _single(splits.calibration.head(count).inputs.numpy(), f"calibration samples of {named}", inputs)
+    return _named(splits.calibration.head(count), f"calibration samples of {named}", inputs)
 
 
 def _npz(path: Path, count: int, inputs: Sequence[str]) -> DebugSamples:

@@ -6,10 +6,13 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from edgekit.nets.model import Model
 from edgekit.schema.tensors import ArtifactTensor, Preprocess
+
+Preprocesses: TypeAlias = tuple[Preprocess, ...]
+"""Of the network's inputs, in order; of fewer where only the first ones are preprocessed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ def write_artifact(path: Path, content: bytes) -> WrittenFile:
 
 
 def describe_tensors(
-    model: Model, batch: int, preprocess: Preprocess | None
+    model: Model, batch: int, preprocess: Preprocesses
 ) -> tuple[tuple[ArtifactTensor, ...], tuple[ArtifactTensor, ...]]:
     """Inputs and outputs of an artifact that takes and gives floats in the network's own layout."""
     inputs = tuple(
@@ -44,7 +47,7 @@ def describe_tensors(
             shape=(batch, *spec.shape[1:]),
             dtype=spec.dtype,
             layout=spec.layout,
-            preprocess=preprocess if index == 0 else None,
+            preprocess=preprocess[index] if index < len(preprocess) else None,
         )
         for index, spec in enumerate(model.inputs)
     )

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from edgekit.errors import FormatError
 from edgekit.formats.artifact import Artifact
+from edgekit.formats.files import Preprocesses
 from edgekit.formats.recurrent import Form, in_form, tensors_once
 from edgekit.nets.model import Model
 from edgekit.nets.recurrent import feedback, recurrent_network, step_model
 from edgekit.schema.recipe import Export
-from edgekit.schema.tensors import Preprocess
 
-ExportFunction = Callable[[Model, str, Path, str, Export, Preprocess | None], Artifact]
+ExportFunction = Callable[[Model, str, Path, str, Export, Preprocesses], Artifact]
 FormFunction = Callable[[Artifact, Model, Form], Artifact]
 
 
@@ -23,7 +23,7 @@ class Format:
     """How a model becomes a file of this format.
 
     `load` imports and returns the export function: (model, convention name, folder, file stem, export options,
-    preprocess to record for the first input) -> Artifact. A model with a quantisation table is exported in integers,
+    preprocessing to record for the inputs) -> Artifact. A model with a quantisation table is exported in integers,
     one without in float32. `in_form` makes the artifact of a recurrent network in the form asked for, from that of
     one step.
     """
@@ -88,7 +88,7 @@ def export(
     folder: Path,
     stem: str,
     options: Export,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocesses = (),
     formats: Mapping[str, Format] = FORMATS,
 ) -> Artifact:
     """Write `model` in the format called `name` to `folder/stem + suffix`.

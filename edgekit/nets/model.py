@@ -11,7 +11,7 @@ from torch import nn
 from edgekit.nets.edits import Edit
 from edgekit.nets.quantisation import QuantisationTable
 from edgekit.schema.recipe import ModelSource
-from edgekit.schema.tensors import InputSpec, OutputSpec
+from edgekit.schema.tensors import DType, InputSpec, OutputSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +38,12 @@ class Model:
         return self.source.inputs
 
     def example(self, batch: int = 1, seed: int = 0) -> tuple[torch.Tensor, ...]:
-        """Random inputs, one tensor per input spec, `batch` in place of the first dimension."""
+        """Random inputs, one tensor per input spec, `batch` in place of the first dimension.
+
+        Floats are standard normal. Integers are 0 or 1, which are in the range of any table that they may look into.
+        """
         generator = torch.Generator().manual_seed(seed)
-        return tuple(torch.randn((batch, *spec.shape[1:]), generator=generator) for spec in self.inputs)
+        return tuple(_random((batch, *spec.shape[1:]), spec.dtype, generator) for spec in self.inputs)
 
     def with_(
         self, network: nn.Module, step: str, edits: Sequence[Edit] = (), table: QuantisationTable | None = None
@@ -49,3 +52,10 @@ class Model:
         return replace(
             self, network=network, edits=self.edits + tuple(edits), history=(*self.history, step), table=table
         )
+
+
+def _random(shape: tuple[int, ...], dtype: DType, generator: torch.Generator) -> torch.Tensor:
+    kind: torch.dtype = getattr(torch, dtype)
+    if kind.is_floating_point:
+        return torch.randn(shape, generator=generator).to(kind)
+    return torch.randint(0, 2, shape, generator=generator).to(kind)

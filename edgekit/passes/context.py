@@ -9,8 +9,8 @@ from typing import Protocol
 
 from torch import nn
 
-from edgekit.data.metrics import Metric
 from edgekit.data.samples import Splits
+from edgekit.data.score import Score
 from edgekit.nets.model import Model
 from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.precision import GuardRow, MixedRow
@@ -36,6 +36,7 @@ class Context:
     Attributes:
         splits: preprocessed samples; the test split is not among what a pass may read.
         teacher: the teacher model, trained; raises PassError when the recipe has none and there is no earlier model.
+        score: what the recipe judges by.
         measure: latency of a model on the chosen device, or None where nothing measures.
         lower: the Q/DQ program of a quantised model at a batch size, as the target's first convention places it: what
             the artifact will compute, in PyTorch.
@@ -45,7 +46,7 @@ class Context:
 
     target: Target
     splits: Splits
-    metric: Metric
+    score: Score
     teacher: Callable[[], Model]
     measure: Callable[[Model], Profile | None]
     lower: Callable[[Model, int], nn.Module]

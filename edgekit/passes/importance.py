@@ -88,9 +88,9 @@ def _taylor(network: nn.Module, names: list[str], calibration: Samples, loss: Lo
     totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     batches = range(0, len(calibration), _BATCH)
     for start in batches:
-        inputs, labels = calibration.inputs[start : start + _BATCH], calibration.labels[start : start + _BATCH]
+        inputs, labels = calibration.batch(start, start + _BATCH), calibration.labels[start : start + _BATCH]
         with torch.enable_grad():
-            value = loss(network(inputs), (inputs,), labels)
+            value = loss(network(*inputs), inputs, labels)
         gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
         for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
             if gradient is not None:

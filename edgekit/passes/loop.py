@@ -137,10 +137,12 @@ class _Training:
         accelerator = self.accelerator
         share = slice(accelerator.process_index, None, accelerator.num_processes)
         mine = batch[share]
-        inputs = augmentation.of(share).apply(self.samples.inputs[mine]).to(accelerator.device)
+        first, *others = (tensor[mine] for tensor in self.samples.inputs)
+        augmented = augmentation.of(share).apply(first)
+        inputs = tuple(tensor.to(accelerator.device) for tensor in (augmented, *others))
         labels = self.samples.labels[mine].to(accelerator.device)
         self.optimizer.zero_grad()
-        value = self.loss(self.wrapped(inputs), (inputs,), labels)
+        value = self.loss(self.wrapped(*inputs), inputs, labels)
         # gradients are averaged over processes, so an uneven share must weigh what it holds
         accelerator.backward(value * (len(mine) * accelerator.num_processes / len(batch)))
         self.optimizer.step()

@@ -17,7 +17,7 @@ Inputs: TypeAlias = tuple[Tensor, ...]
 LossFunction: TypeAlias = Callable[[Any, Inputs, Tensor], Tensor]
 """(outputs as the network returns them, inputs as augmented, labels) of one batch -> mean over its samples."""
 
-_LEFT_OUT = -100  # a label that PyTorch's cross-entropy passes over, such as a sentence's padding
+_LEFT_OUT = -1  # a label that is passed over, such as a sentence's padding; so it is by the metric `perplexity`
 _OWN = "write a loss of your own: `loss: package.module:function` of (outputs, inputs, labels)"
 
 
@@ -78,7 +78,9 @@ def _cross_entropy(where: str, label_smoothing: float, outputs: Any, _inputs: In
             where,
             f"count classes from 0 to {logits.shape[-1] - 1}, or give the network an output for every class",
         )
-    return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), label_smoothing=label_smoothing)
+    return F.cross_entropy(
+        logits.flatten(0, -2), labels.flatten(), ignore_index=_LEFT_OUT, label_smoothing=label_smoothing
+    )
 
 
 def _mse(where: str, outputs: Any, _inputs: Inputs, labels: Tensor) -> Tensor:

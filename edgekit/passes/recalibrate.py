@@ -41,8 +41,9 @@ def recalibrate_norms(network: nn.Module, samples: Samples) -> int:
             norm.momentum = None  # a cumulative average
             norm.train()
         with torch.no_grad():
-            for batch in samples.inputs.tensor_split(-(-len(samples) // _BATCH)):
-                network(batch)
+            parts = -(-len(samples) // _BATCH)
+            for batch in zip(*(inputs.tensor_split(parts) for inputs in samples.inputs), strict=True):
+                network(*batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

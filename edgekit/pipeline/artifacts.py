@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from edgekit.schema.device import Device
 from edgekit.schema.manifest import ArtifactMetric, ArtifactRow, ParityRow
 from edgekit.schema.passes import QuantizeOptions
 from edgekit.schema.recipe import Export
+from edgekit.schema.tensors import InputSpec
 
 # Where artifacts are evaluated: the machine that builds. Never a claim about speed.
 HERE = Device(name="local", target="")
@@ -47,11 +48,13 @@ class NetworkMetric(Record):
     """A float network's metric on the test split, in PyTorch."""
 
     value: float
+    details: dict[str, float] = Field(default_factory=dict)
     samples: int = Field(description="in the test split")
 
 
 class _Run(Record):
     metric: float
+    details: dict[str, float]
     runtime: str
     parity: ParityRow
 
@@ -107,7 +110,8 @@ def float_metric(stage: Stage, workshop: Workshop, title: str) -> NetworkMetric:
     if folder is None:
         with workshop.reporter.task(f"testing {title}"):
             test = workshop.data.test
-            found = NetworkMetric(value=network_metric(stage.model, test, workshop.metric), samples=len(test))
+            value, details = network_metric(stage.model, test, workshop.score)
+            found = NetworkMetric(value=value, details=details, samples=len(test))
 
         def write(into: Path) -> None:
             (into / "metric.json").write_text(found.model_dump_json(), encoding="utf-8")
@@ -139,7 +143,7 @@ def export_artifact(
                     into / _FILES,
                     variant.stem,
                     options,
-                    workshop.data.calibration.preprocess,
+                    workshop.data.calibration.preprocesses,
                     formats,
                 )
                 (into / _ROW).write_text(artifact.row.model_dump_json(), encoding="utf-8")
@@ -151,13 +155,18 @@ def export_artifact(
     return Exported(planned, row, folder)
 
 
-def evaluate_artifact(exported: Exported, workshop: Workshop, infer: InferFunction = infer) -> Evaluated:
+def evaluate_artifact(
+    exported: Exported, workshop: Workshop, specs: Sequence[InputSpec], infer: InferFunction = infer
+) -> Evaluated:
     """Parity and the metric on the test split, in the runtime that this machine has for the artifact.
+
+    Args:
+        specs: the network's inputs.
 
     Raises:
         DeviceError: the runtime failed.
     """
-    planned, recipe = exported.planned, workshop.plan.recipe.recipe
+    planned = exported.planned
     assert planned.run is not None
     folder = workshop.store.find(planned.run.key)
     if folder is None:
@@ -169,12 +178,12 @@ def evaluate_artifact(exported: Exported, workshop: Workshop, infer: InferFuncti
                 planned.variant.local_runtime,
                 exported.expected,
                 workshop.data.test,
-                workshop.metric,
-                input_layout=recipe.model.inputs[0].layout,
+                workshop.score,
+                specs=specs,
                 codes=workshop.plan.parity_codes,
                 infer=infer,
             )
-            run = _Run(metric=result.metric, runtime=result.runtime, parity=result.parity)
+            run = _Run(metric=result.metric, details=result.details, runtime=result.runtime, parity=result.parity)
 
         def write(into: Path) -> None:
             (into / _RUN).write_text(run.model_dump_json(), encoding="utf-8")
@@ -185,7 +194,13 @@ def evaluate_artifact(exported: Exported, workshop: Workshop, infer: InferFuncti
     here, there = platform.machine(), workshop.plan.target.target.architecture
     # the same file may answer otherwise on another processor: 8-bit kernels differ in how they add
     runtime = run.runtime if here == there else f"{run.runtime} on {here}"
-    metric = ArtifactMetric(value=run.metric, runtime=runtime, stand_in=planned.variant.stand_in)
+    metric = ArtifactMetric(
+        value=run.metric,
+        details=run.details,
+        is_share=workshop.score.metric.is_share,
+        runtime=runtime,
+        stand_in=planned.variant.stand_in,
+    )
     return Evaluated(metric, run.parity, load_file(folder / _OUTPUTS))
 
 

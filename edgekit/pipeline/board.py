@@ -19,6 +19,7 @@ from edgekit.pipeline.run import Workshop
 from edgekit.profiling.engines import EngineBuilt
 from edgekit.profiling.inference import PIECE_BYTES, Inference, infer
 from edgekit.schema.manifest import BoardMetricRow, Skipped
+from edgekit.schema.tensors import InputSpec
 
 InferFunction = Callable[..., Inference]
 
@@ -41,6 +42,7 @@ def evaluate_on(
     instead_of: str | None,
     shipped: Sequence[Exported],
     workshop: Workshop,
+    specs: Sequence[InputSpec],
     most: int | None,
     engines: Mapping[str, EngineBuilt] = MappingProxyType({}),
     *,
@@ -54,13 +56,19 @@ def evaluate_on(
         session: on the device.
         instead_of: target that the device only stands in for; None: it is of the target.
         shipped: artifacts.
+        specs: the network's inputs.
         most: samples of the test split that are sent; None: all.
         engines: of TensorRT artifacts, by their paths; one without is left out.
     """
     device, reporter = session.device, workshop.reporter
     data = workshop.data
-    raw, labels = data.raw_test.inputs[:most], data.raw_test.labels[:most]
-    layout = workshop.plan.recipe.recipe.model.inputs[0].layout
+    raw, ready = data.raw_test.take(slice(most)), data.test.head(len(data.test) if most is None else most)
+    given: Mapping[str, Any] = {
+        "inputs": {spec.name: array for spec, array in zip(specs, raw.inputs, strict=True)},
+        "input_layouts": {spec.name: spec.layout for spec in specs},
+        "raw": True,
+    }
+    inputs = {spec.name: tensor.numpy() for spec, tensor in zip(specs, ready.inputs, strict=True)}
     rows, skipped, failed = [], [], False
     for one in shipped:
         engine = engines.get(one.row.path)
@@ -69,12 +77,6 @@ def evaluate_on(
                 reason = "trtexec takes no samples"
                 skipped.append(Skipped(what="metric on the device", where=one.row.path, reason=reason))
             continue  # else whoever builds engines has said why
-        name, *others = one.row.sample_inputs
-        if others:
-            reason = "samples of a calibration set have one input"
-            skipped.append(Skipped(what="metric on the device", where=one.row.path, reason=reason))
-            continue
-        given: Mapping[str, Any] = {"inputs": {name: raw}, "input_layouts": {name: layout}, "raw": True}
         try:
             with reporter.task(f"testing {one.row.path} on {device.name}") as update:
                 there = infer(
@@ -100,14 +102,14 @@ def evaluate_on(
             device=device.name,
             stand_in=instead_of is not None,
             runtime=f"{there.runtime} {there.runtime_version}",
-            value=workshop.metric(there.outputs[first], labels),
-            host_value=workshop.metric(here.outputs[first], labels),
-            samples=len(labels),
+            value=workshop.score(inputs, there.outputs, raw.labels),
+            host_value=workshop.score(inputs, here.outputs, raw.labels),
+            samples=len(raw),
             agreement_ratio=agreement(here.outputs[first], there.outputs[first]),
             max_abs_error=max(float(np.abs(there.outputs[key] - here.outputs[key]).max()) for key in here.outputs),
         )
         rows.append(row)
-        reporter.note(_told(row, workshop.plan.recipe.recipe.metric, instead_of))
+        reporter.note(_told(row, workshop.plan.recipe.recipe.metric.name, instead_of))
     return OnBoard(tuple(rows), tuple(skipped), failed)
 
 

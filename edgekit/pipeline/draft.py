@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import edgekit
+from edgekit.data.metrics.metric import Metric
 from edgekit.nets.model import Model
 from edgekit.pipeline.artifacts import Evaluated, Exported, NetworkMetric, evaluate_artifact, float_metric
 from edgekit.pipeline.findings import find_faults
@@ -25,6 +26,7 @@ from edgekit.release.sbom import DataSet, Materials
 from edgekit.schema.device import Device
 from edgekit.schema.manifest import Environment, GateRow, ManifestInput, Metrics, RecipeRow, Skipped, TargetRow
 from edgekit.schema.precision import KeptHigh
+from edgekit.schema.tensors import InputSpec
 
 _LIBRARIES = (
     "accelerate",
@@ -67,33 +69,36 @@ def draft_bundle(
     reference = float_metric(stages.model[plan.reference], workshop, "the float network")
     compressed = float_metric(stages.model[-1], workshop, "the compressed network in float")
     shipped = tuple(item for item in found.exported if item.planned.variant.ships)
-    evaluated = {item.row.path: evaluate_artifact(item, workshop) for item in shipped}
-    gates = _judge(plan, reference, shipped, evaluated, found, device, measuring, regressions)
+    specs = stages.model[-1].model.inputs
+    evaluated = {item.row.path: evaluate_artifact(item, workshop, specs) for item in shipped}
+    metric, name = workshop.score.metric, recipe.metric.name
+    gates = _judge(plan, metric, reference, shipped, evaluated, found, device, measuring, regressions)
     last = stages.model[-1].model
     libraries = {name: version for name in _LIBRARIES if (version := library_version(name))}
-    preprocess = shipped[0].row.inputs[0].preprocess
+    prepared = {tensor.network_name: tensor.preprocess for tensor in shipped[0].row.inputs}
     return BundleDraft(
         edgekit_version=edgekit.__version__,
         recipe=RecipeRow(name=recipe.name, digest=plan.recipe.digest, text=plan.recipe.text),
         target=TargetRow(name=plan.target.target.name, digest=plan.target.digest),
         environment=Environment(python=platform.python_version(), platform=platform.platform(), libraries=libraries),
-        inputs=tuple(
-            ManifestInput(**spec.model_dump(), preprocess=preprocess if i == 0 else None)
-            for i, spec in enumerate(last.inputs)
-        ),
+        inputs=tuple(ManifestInput(**spec.model_dump(), preprocess=prepared.get(spec.name)) for spec in last.inputs),
         outputs=last.outputs,
         artifacts=tuple(item.row for item in shipped),
         metrics=Metrics(
-            name=recipe.metric,
-            float={recipe.metric: reference.value},
-            compressed={recipe.metric: compressed.value},
-            per_artifact={path: {recipe.metric: found.metric} for path, found in evaluated.items()},
+            name=name,
+            larger_is_better=metric.larger_is_better,
+            is_share=metric.is_share,
+            details=reference.details,
+            float={name: reference.value},
+            compressed={name: compressed.value},
+            per_artifact={path: {name: found.metric} for path, found in evaluated.items()},
             samples=reference.samples,
         ),
         parity=tuple(found.parity for found in evaluated.values()),
+        postprocess=recipe.postprocess,
         verdict=verdict(gates),
         files={**{name: path for item in shipped for name, path in item.files.items()}, **dict(found.files)},
-        samples=_parity_samples(plan, shipped, evaluated),
+        samples=_parity_samples(plan, specs, shipped, evaluated),
         materials=_materials(plan, libraries),
         measured=measuring,
         overrides=plan.overrides,
@@ -128,6 +133,7 @@ def _not_as_asked(shipped: tuple[Exported, ...], model: Model) -> Iterator[Skipp
 
 def _judge(
     plan: Plan,
+    metric: Metric,
     reference: NetworkMetric,
     shipped: tuple[Exported, ...],
     evaluated: Mapping[str, Evaluated],
@@ -152,6 +158,8 @@ def _judge(
     )
     evidence = Evidence(
         float_metric=reference.value,
+        larger_is_better=metric.larger_is_better,
+        is_share=metric.is_share,
         artifacts=artifacts,
         profiles=tuple(map(profile_row, found.measured.profiles)),
         board_metrics=found.board.rows,
@@ -163,12 +171,13 @@ def _judge(
     return judge(plan.gates, evidence)
 
 
-def _parity_samples(plan: Plan, shipped: tuple[Exported, ...], evaluated: Mapping[str, Evaluated]) -> ParitySamples:
-    spec = plan.recipe.recipe.model.inputs[0]
+def _parity_samples(
+    plan: Plan, specs: Sequence[InputSpec], shipped: tuple[Exported, ...], evaluated: Mapping[str, Evaluated]
+) -> ParitySamples:
     inputs = shipped[0].expected.inputs
     return ParitySamples(
-        inputs={spec.name: inputs.numpy()},
-        layouts={spec.name: spec.layout},
+        inputs={spec.name: tensor.numpy() for spec, tensor in zip(specs, inputs, strict=True)},
+        layouts={spec.name: spec.layout for spec in specs},
         expected={
             item.row.path: Expected(
                 outputs={name: tensor.numpy() for name, tensor in item.expected.outputs.items()},

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from edgekit.data.metrics import Metric
 from edgekit.data.samples import Samples
-from edgekit.errors import DataError, ModelError
+from edgekit.data.score import Score
+from edgekit.errors import DataError
 from edgekit.nets.model import Model
-from edgekit.pipeline.parity import Expected, first_output, judge_parity
+from edgekit.nets.outputs import tensors_of
+from edgekit.pipeline.parity import Expected, judge_parity
 from edgekit.profiling.inference import Inference, infer
 from edgekit.schema.device import Device
 from edgekit.schema.gates import TOLERATED_CODES
 from edgekit.schema.manifest import ArtifactRow, ParityRow
+from edgekit.schema.tensors import InputSpec
 
 BATCH = 250
+
+Arrays: TypeAlias = dict[str, NDArray[np.float32]]
 
 InferFunction = Callable[..., Inference]
 
@@ -32,31 +36,38 @@ class ArtifactRun:
 
     Attributes:
         metric: on the test split.
+        details: parts of it, where it has such.
         runtime: with its version.
         outputs: float32, of the parity samples, by the network's names.
     """
 
     metric: float
+    details: dict[str, float]
     runtime: str
     parity: ParityRow
     outputs: dict[str, NDArray[np.float32]]
 
 
-def network_outputs(network: nn.Module, inputs: torch.Tensor) -> NDArray[np.float32]:
-    """First output of a network for every sample, on the network's own device.
-
-    Args:
-        inputs: (N, ...) as the network takes them.
-    """
-    was_training = network.training
+def network_outputs(model: Model, samples: Samples) -> Arrays:
+    """Every output of a network for every sample, float32 (N, ...) by name, on the network's own device."""
+    network, was_training = model.network, model.network.training
     where = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     network.eval()
+    parts: list[list[torch.Tensor]] = []
     try:
         with torch.no_grad():
-            parts = [first_output(network(part.to(where))).cpu() for part in torch.split(inputs, BATCH)]
+            for start in range(0, len(samples), BATCH):
+                given = network(*(inputs.to(where) for inputs in samples.batch(start, start + BATCH)))
+                parts.append([output.cpu().float() for output in tensors_of(given)])
     finally:
         network.train(was_training)
-    return torch.cat(parts).float().numpy()
+    columns = [torch.cat(own).numpy() for own in zip(*parts, strict=True)]
+    return {spec.name: column for spec, column in zip(model.outputs, columns, strict=True)}
+
+
+def named_inputs(model: Model, samples: Samples) -> Arrays:
+    """The samples' inputs by the network's names."""
+    return {spec.name: inputs.numpy() for spec, inputs in zip(model.inputs, samples.inputs, strict=True)}
 
 
 def check_samples(model: Model, samples: Samples, where: str) -> None:
@@ -66,23 +77,41 @@ def check_samples(model: Model, samples: Samples, where: str) -> None:
         where: the recipe's data, for the message.
 
     Raises:
-        ModelError: the network has several inputs, and samples have one.
-        DataError: another shape.
+        DataError: another number of inputs, shape or dtype.
     """
-    _check_single_input(len(model.inputs), model.source.reference)
-    spec = model.inputs[0]
-    wanted, given = tuple(spec.shape[1:]), tuple(samples.inputs.shape[1:])
-    if wanted != given:
+    place = f"data: {where}; model.inputs"
+    if len(model.inputs) != len(samples.inputs):
+        names = ", ".join(spec.name for spec in model.inputs)
         raise DataError(
-            f"a sample is {given}, and input {spec.name!r} of the network takes {wanted}",
-            f"data: {where}; model.inputs",
-            "correct model.inputs, the preprocessing of the calibration set, or choose other data",
+            f"a sample has {len(samples.inputs)} inputs, and the network takes {len(model.inputs)}: {names}",
+            place,
+            "declare the inputs that the samples have, or give the network all of its inputs",
         )
+    for spec, inputs in zip(model.inputs, samples.inputs, strict=True):
+        wanted, given = tuple(spec.shape[1:]), tuple(inputs.shape[1:])
+        if wanted != given:
+            raise DataError(
+                f"a sample is {given}, and input {spec.name!r} of the network takes {wanted}",
+                place,
+                "correct model.inputs, the preprocessing of the calibration set, or choose other data",
+            )
+        dtype = str(inputs.dtype).removeprefix("torch.")
+        if spec.dtype != dtype:
+            raise DataError(
+                f"a sample is {dtype}, and input {spec.name!r} of the network takes {spec.dtype}",
+                place,
+                f"set `dtype: {dtype}` in model.inputs, or `dtype: {spec.dtype}` in the preprocessing of the data",
+            )
 
 
-def network_metric(model: Model, samples: Samples, metric: Metric) -> float:
-    """A float network's metric in PyTorch, on samples that passed `check_samples`."""
-    return metric(network_outputs(model.network, samples.inputs), samples.labels.numpy())
+def network_metric(model: Model, samples: Samples, score: Score) -> tuple[float, dict[str, float]]:
+    """A float network's metric in PyTorch and its details, on samples that passed `check_samples`."""
+    return scored(score, named_inputs(model, samples), network_outputs(model, samples), samples.labels.numpy())
+
+
+def scored(score: Score, inputs: Arrays, outputs: Arrays, labels: NDArray[Any]) -> tuple[float, dict[str, float]]:
+    """The metric and its details."""
+    return score(inputs, outputs, labels), score.details(inputs, outputs, labels)
 
 
 def run_artifact(
@@ -92,9 +121,9 @@ def run_artifact(
     runtime: str,
     expected: Expected,
     test: Samples,
-    metric: Metric,
+    score: Score,
     *,
-    input_layout: str,
+    specs: Sequence[InputSpec],
     codes: int = TOLERATED_CODES,
     infer: InferFunction = infer,
 ) -> ArtifactRun:
@@ -103,30 +132,24 @@ def run_artifact(
     Args:
         runtime: what executes it.
         expected: parity samples and what the artifact's PyTorch program gives for them.
-        input_layout: layout of the network's input, which samples are in.
+        specs: the network's inputs, which samples are for.
         codes: largest difference in integer codes that parity tolerates.
 
     Raises:
-        ModelError: the artifact has several inputs.
         DeviceError: the runtime failed.
     """
-    _check_single_input(len(row.sample_inputs), row.path)
-    samples = torch.cat([expected.inputs, test.inputs]).numpy()
-    (name,) = row.sample_inputs
-    given = infer(device, path, row, runtime, {name: samples}, {name: input_layout})
-    count = len(expected.inputs)
+    samples = {
+        spec.name: torch.cat([own, inputs]).numpy()
+        for spec, own, inputs in zip(specs, expected.inputs, test.inputs, strict=True)
+    }
+    given = infer(device, path, row, runtime, samples, {spec.name: spec.layout for spec in specs})
+    count = len(expected.inputs[0])
+    inputs, outputs = ({name: array[count:] for name, array in arrays.items()} for arrays in (samples, given.outputs))
+    metric, details = scored(score, inputs, outputs, test.labels.numpy())
     return ArtifactRun(
-        metric=metric(given.outputs[row.outputs[0].network_name][count:], test.labels.numpy()),
+        metric=metric,
+        details=details,
         runtime=f"{given.runtime} {given.runtime_version}",
         parity=judge_parity(row, expected, {key: array[:count] for key, array in given.outputs.items()}, codes),
         outputs={key: array[:count] for key, array in given.outputs.items()},
     )
-
-
-def _check_single_input(count: int, where: str) -> None:
-    if count != 1:
-        raise ModelError(
-            f"the network has {count} inputs, and samples of a calibration set have one",
-            where,
-            "wrap the network so that it takes one input",
-        )

@@ -6,7 +6,7 @@ A step's input enters its key by the key of the step before it, so the whole cha
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from edgekit.pipeline.choose import Variant
 from edgekit.pipeline.sources import follow_loader, follow_modules, module_of
 from edgekit.schema.base import Options
 from edgekit.schema.load import LoadedCalibration
+from edgekit.schema.metric import MetricSpec
 from edgekit.schema.passes import PruneOptions, QuantizeOptions, TrainOptions
+from edgekit.schema.postprocess import Postprocess
 from edgekit.schema.recipe import Export, ModelSource
 from edgekit.schema.target import Target
 from edgekit.schema.weight_files import files_of, sha256_of
@@ -30,7 +32,7 @@ _MEASURED_BY = ("edgekit.nets.count", "edgekit.nets.saved")
 Parts = Mapping[str, object]
 
 # Raised when what a stored entry holds changes its form.
-STORE_FORMAT = 2
+STORE_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,11 @@ def data_files(arguments: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def metric_parts(metric: str) -> dict[str, object]:
-    """A metric's name and source."""
-    return {"name": metric, **follow_modules([module_of(metric) if ":" in metric else "edgekit.data.metrics"]).parts()}
+def metric_parts(metric: MetricSpec, steps: Sequence[Postprocess]) -> dict[str, object]:
+    """What a metric and the steps before it say, and their source."""
+    own = [module_of(metric.name)] if ":" in metric.name else []
+    said = {"metric": metric.model_dump(mode="json"), "postprocess": [step.step for step in steps]}
+    return {**said, **follow_modules(["edgekit.data.score", *own]).parts()}
 
 
 def target_facts(options: Options, target: Target, device: str | None = None) -> dict[str, object]:

@@ -48,5 +48,5 @@ def measure_model(
         threads=target.threads, batch=options.batch, duration_s=_DURATION_S, percentile=_PERCENTILE
     )
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        artifact = export(model, first.format, first.convention, Path(folder), "model", options, None, formats)
+        artifact = export(model, first.format, first.convention, Path(folder), "model", options, formats=formats)
         return profile(device, artifact.path, artifact.row, runtime, settings, stand_in_for=instead_of)

@@ -83,7 +83,8 @@ def use_device(
         board = OnBoard()
         if device.transport != "local":  # on this machine every artifact is tested anyway
             ships = [one for one in shipped if one.planned.variant.ships]
-            board = evaluate_on(session, instead_of, ships, workshop, request.device_samples, engines.by_path)
+            specs = stages.model[-1].model.inputs
+            board = evaluate_on(session, instead_of, ships, workshop, specs, request.device_samples, engines.by_path)
     return OnDevice(
         shipped,
         measured,

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from edgekit.data.samples import filled
 from edgekit.errors import FormatError, StoreError
 from edgekit.formats.artifact import Artifact
 from edgekit.formats.recurrent import Sequence
@@ -24,7 +25,7 @@ SAMPLES = 16
 FLOAT_TOLERANCE_RATIO = 1e-5  # of the largest expected output: float32 sums in another order
 HALF_TOLERANCE_RATIO = 2**-7  # of the same: float16 keeps 11 bits, and rounds after every operator
 _CODES = 255
-_KINDS = ("output", "scale")
+_KINDS = ("input", "output", "scale")
 
 
 @dataclass(frozen=True)
@@ -32,50 +33,42 @@ class Expected:
     """Parity samples and what the witness gives for them.
 
     Attributes:
-        inputs: (N, ...) float32 as the network takes them.
+        inputs: of each input of the network, (N, ...) as it takes them.
         outputs: (N, ...) float32, by the network's names.
         scales: of the integer grids that outputs lie on, by the same names; without those that lie on none.
     """
 
-    inputs: torch.Tensor
+    inputs: tuple[torch.Tensor, ...]
     outputs: dict[str, torch.Tensor]
     scales: dict[str, float]
 
 
-def first_output(result: object) -> torch.Tensor:
-    """The first tensor of what a network returned: a tensor, or a tuple, list or dict of them."""
-    while not isinstance(result, torch.Tensor):
-        assert isinstance(result, tuple | list | dict)
-        result = next(iter(result.values())) if isinstance(result, dict) else result[0]
-    return result
-
-
-def expect(artifact: Artifact, inputs: torch.Tensor, edges: Mapping[str, str]) -> Expected:
-    """What the artifact's PyTorch program gives for `inputs` (N, ...), in batches of the artifact's own size.
+def expect(artifact: Artifact, inputs: tuple[torch.Tensor, ...], edges: Mapping[str, str]) -> Expected:
+    """What the artifact's PyTorch program gives for `inputs`, each (N, ...), in batches of the artifact's own size.
 
     Inputs are sequences (N, T, ...) for one step of a recurrent network, which runs over them from states of zeros.
 
     Args:
         edges: of `output_edges`.
     """
-    batch = artifact.row.inputs[0].shape[0]
-    filled = torch.cat([inputs, inputs[-1:].expand(-len(inputs) % batch, *inputs.shape[1:])])
+    batch, count = artifact.row.inputs[0].shape[0], len(inputs[0])
+    batches = zip(*(torch.split(own, batch) for own in filled(inputs, batch)), strict=True)
     with torch.no_grad():
-        parts = [_answers(artifact, part) for part in torch.split(filled, batch)]
+        parts = [_answers(artifact, part) for part in batches]
     outputs = {
-        tensor.network_name: torch.cat([part[i] for part in parts])[: len(inputs)].float().contiguous()
+        tensor.network_name: torch.cat([part[i] for part in parts])[:count].float().contiguous()
         for i, tensor in enumerate(artifact.row.outputs)
     }
     grids = {q.tensor: q.scale[0] for q in artifact.row.quantisation if q.role == "activation"}
     scales = {name: grids[edge] for name, edge in edges.items() if edge in grids}
     scales |= {tensor.network_name: tensor.scale for tensor in artifact.row.outputs if tensor.scale is not None}
-    return Expected(inputs.contiguous().clone(), outputs, scales)
+    return Expected(tuple(own.contiguous().clone() for own in inputs), outputs, scales)
 
 
-def _answers(artifact: Artifact, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _answers(artifact: Artifact, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """Outputs of the artifact's program; after the last step where it is one step of a recurrent network."""
     program = Sequence(artifact.program, artifact.row) if artifact.row.feedback else artifact.program
-    return cast(tuple[torch.Tensor, ...], program(batch))
+    return cast(tuple[torch.Tensor, ...], program(*batch))
 
 
 def expected_codes(row: ArtifactRow, expected: Expected) -> dict[str, NDArray[np.integer[Any]]]:
@@ -99,7 +92,8 @@ def output_edges(model: Model) -> dict[str, str]:
 
 def save_expected(expected: Expected, path: Path) -> None:
     """Write to a safetensors file."""
-    tensors = {"input": expected.inputs, **{f"output:{k}": v for k, v in expected.outputs.items()}}
+    tensors = {f"input:{index}": tensor for index, tensor in enumerate(expected.inputs)}
+    tensors |= {f"output:{name}": tensor for name, tensor in expected.outputs.items()}
     scales = {f"scale:{k}": torch.tensor(v, dtype=torch.float64) for k, v in expected.scales.items()}
     save_file({**tensors, **scales}, path)
 
@@ -111,10 +105,11 @@ def load_expected(path: Path) -> Expected:
         StoreError: it holds no parity samples.
     """
     tensors = load_file(path)
-    if "input" not in tensors:
+    if "input:0" not in tensors:
         raise StoreError("holds no parity samples", str(path), "build with --no-cache")
     named = {kind: {n.partition(":")[2]: t for n, t in tensors.items() if n.startswith(f"{kind}:")} for kind in _KINDS}
-    return Expected(tensors["input"], named["output"], {name: float(t) for name, t in named["scale"].items()})
+    inputs = tuple(named["input"][str(index)] for index in range(len(named["input"])))
+    return Expected(inputs, named["output"], {name: float(t) for name, t in named["scale"].items()})
 
 
 def judge_parity(

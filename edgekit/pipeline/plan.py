@@ -127,7 +127,10 @@ def make_plan(
     check_order(written, calibration, where, table, device=device)
     gates = merge_gates(target.target.gates, written.gates, allow_override=allow_override)
     around = Surroundings(
-        keys.data_parts(written.data, calibration), keys.metric_parts(written.metric), target.target, device
+        keys.data_parts(written.data, calibration),
+        keys.metric_parts(written.metric, written.postprocess),
+        target.target,
+        device,
     )
     drafts = _Drafts(store, explain, around, gates, written.seed, where, table)
     teacher: tuple[PlannedStep, ...] = ()

@@ -88,10 +88,11 @@ def plan_build(request: BuildRequest, store: StepStore, *, explain: bool = False
 def _check_names(recipe: LoadedRecipe) -> None:
     """Refuse now what would only be refused when it is imported. Runs nothing of the user's."""
     written, where = recipe.recipe, recipe.path.name
-    if ":" not in written.metric and written.metric not in METRIC_NAMES:
-        fix = suggest(written.metric, METRIC_NAMES, "metrics")
-        raise SchemaError(f"no metric is called {written.metric!r}", f"{where}: metric", fix)
-    references = {"data": written.data, "metric": written.metric, "model.factory": written.model.factory or ""}
+    metric = written.metric.name
+    if ":" not in metric and metric not in METRIC_NAMES:
+        fix = suggest(metric, METRIC_NAMES, "metrics")
+        raise SchemaError(f"no metric is called {metric!r}", f"{where}: metric", fix)
+    references = {"data": written.data, "metric": metric, "model.factory": written.model.factory or ""}
     if written.teacher is not None:
         references["teacher.model.factory"] = written.teacher.model.factory or ""
     for key, reference in references.items():

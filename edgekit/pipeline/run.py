@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from edgekit.data.metrics import Metric, find_metric
+from edgekit.data.score import Score
 from edgekit.data.splits import LoadedData, find_data
 from edgekit.errors import PassError
 from edgekit.formats.conventions.convention import find_convention
@@ -87,9 +87,10 @@ class Workshop:
             return self.load_data(name)
 
     @cached_property
-    def metric(self) -> Metric:
-        """The recipe's metric."""
-        return find_metric(self.plan.recipe.recipe.metric)
+    def score(self) -> Score:
+        """What the recipe judges by."""
+        recipe = self.plan.recipe.recipe
+        return Score.of(recipe.metric, recipe.postprocess)
 
     def measure(self, model: Model) -> Profile | None:
         """A model's latency on the device, in the target's first format; None without a device."""
@@ -207,7 +208,7 @@ class _Chain:
                 context = Context(
                     target=workshop.plan.target.target,
                     splits=workshop.data.splits,
-                    metric=workshop.metric,
+                    score=workshop.score,
                     teacher=self._ask_teacher,
                     measure=workshop.measure,
                     lower=workshop.lower,
@@ -235,7 +236,7 @@ def measure(model: Model, workshop: Workshop) -> Measure:
         params=count_params(model.network),
         macs=count_macs(model),
         size_bytes=state_bytes(model),
-        metric=None if splits.selection is None else network_metric(model, splits.selection, workshop.metric),
+        metric=None if splits.selection is None else network_metric(model, splits.selection, workshop.score)[0],
     )
 
 

@@ -67,7 +67,7 @@ def infer(
         input_layouts: layout of each, by the same names.
         threads: of the runtime.
         options: of the runtime, such as an engine's passport or a delegate.
-        raw: the first of `inputs` is as stored: the device preprocesses it.
+        raw: `inputs` are as stored: the device preprocesses them.
         session: on `device`; none: one of its own.
         piece_bytes: samples that are sent at a time, each piece a job of its own; none: all at once.
         on_progress: gets {done, total} in samples, and what the agent tells.
@@ -95,7 +95,7 @@ def infer(
             {
                 "tensor": tensor.model_dump(),
                 "network_layout": input_layouts.get(tensor.network_name, tensor.layout),
-                "raw": raw and tensor.network_name == names[0],
+                "raw": raw and tensor.network_name in names,
             }
             for tensor in row.inputs
         ],

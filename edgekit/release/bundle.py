@@ -38,6 +38,7 @@ from edgekit.schema.manifest import (
     TargetRow,
     Verdict,
 )
+from edgekit.schema.postprocess import Postprocess
 from edgekit.schema.precision import KeptHigh
 from edgekit.schema.profile import Profile
 from edgekit.schema.tensors import OutputSpec
@@ -79,6 +80,7 @@ class BundleDraft:
     measured: bool
     overrides: tuple[Override, ...] = ()
     full_profiles: tuple[Profile, ...] = ()
+    postprocess: tuple[Postprocess, ...] = ()
     board_metrics: tuple[BoardMetricRow, ...] = ()
     speed: tuple[SpeedRow, ...] = ()
     gates: tuple[GateRow, ...] = ()
@@ -245,6 +247,7 @@ def _manifest(draft: BundleDraft, created_at: str | None, files: dict[str, str])
         artifacts=draft.artifacts,
         kept_high=draft.kept_high,
         metrics=draft.metrics,
+        postprocess=draft.postprocess,
         parity=draft.parity,
         profiles=tuple(map(profile_row, draft.full_profiles)),
         board_metrics=draft.board_metrics,

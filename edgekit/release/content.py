@@ -24,7 +24,7 @@ def content_digest(document: Document) -> str:
     """
     return json_sha256(
         {
-            **{key: document[key] for key in ("recipe", "target", "inputs", "outputs", "metrics")},
+            **{key: document[key] for key in ("recipe", "target", "inputs", "outputs", "postprocess", "metrics")},
             "overrides": sorted(row["digest"] for row in document.get("overrides", ())),
             "artifacts": [
                 {key: value for key, value in row.items() if key not in _OBSERVED} for row in document["artifacts"]

@@ -13,6 +13,7 @@ from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 from edgekit.errors import SchemaError
 from edgekit.schema.gates import NO_RELEASE, Bound, Gates
 from edgekit.schema.manifest import ArtifactMetric, BoardMetricRow, GateRow, ProfileRow, Verdict
+from edgekit.schema.metric import metric_drop
 
 if TYPE_CHECKING:
     from edgekit.profiling.compare import Comparison  # numpy, which `plan` does without
@@ -63,6 +64,7 @@ class Evidence:
             cannot be said.
         board_metrics: of any artifact, as a device gave them.
         samples: in the test split; None: not known.
+        larger_is_better, is_share: of the metric.
     """
 
     float_metric: float | None
@@ -73,6 +75,15 @@ class Evidence:
     regressions: Mapping[str, Comparison | str] = field(default_factory=dict)
     board_metrics: tuple[BoardMetricRow, ...] = ()
     samples: int | None = None
+    larger_is_better: bool = True
+    is_share: bool = True
+
+    def drop(self, metric: float) -> float | None:
+        """How much worse `metric` is than the float network's; None where that is not known."""
+        if self.float_metric is None:
+            return None
+        worse = metric_drop(self.float_metric, metric, larger_is_better=self.larger_is_better, is_share=self.is_share)
+        return round(worse, _METRIC_DIGITS)
 
 
 def merge_gates(target: Gates, recipe: Gates, *, allow_override: bool = False) -> Gates:
@@ -116,7 +127,7 @@ def _rows(gates: Gates, evidence: Evidence) -> Iterator[GateRow]:
             elif name == "latency_regression":
                 yield _regression(name, bound, artifact, evidence)
             else:
-                value, gap = _OF_ARTIFACT[name](artifact, evidence.float_metric)
+                value, gap = _OF_ARTIFACT[name](artifact, evidence)
                 yield _row(name, artifact.path, bound, value, gap)
                 if name in _OF_BOARD:
                     yield from _on_board(name, bound, artifact, evidence)
@@ -132,20 +143,19 @@ def _parity(artifact: ArtifactEvidence, gates: Gates) -> Iterator[GateRow]:
         yield _row("parity", artifact.path, Bound(at_most=tolerance), error, "")
 
 
-def _metric(artifact: ArtifactEvidence, _: float | None) -> _Judged:
+def _metric(artifact: ArtifactEvidence, _: Evidence) -> _Judged:
     if artifact.metric is None:
         return None, artifact.metric_reason
     return artifact.metric.value, STAND_IN_RUNTIME if artifact.stand_in or artifact.metric.stand_in else ""
 
 
-def _metric_drop(artifact: ArtifactEvidence, float_metric: float | None) -> _Judged:
-    value, gap = _metric(artifact, float_metric)
-    if float_metric is None or value is None:
-        return None, gap or "float metric not measured"
-    return round(float_metric - value, _METRIC_DIGITS), gap
+def _metric_drop(artifact: ArtifactEvidence, evidence: Evidence) -> _Judged:
+    value, gap = _metric(artifact, evidence)
+    drop = None if value is None else evidence.drop(value)
+    return drop, gap or ("float metric not measured" if drop is None else "")
 
 
-def _code_error(artifact: ArtifactEvidence, _: float | None) -> _Judged:
+def _code_error(artifact: ArtifactEvidence, _: Evidence) -> _Judged:
     if not artifact.integer:
         return None, _NO_CODES
     if artifact.code_error is None:
@@ -154,7 +164,7 @@ def _code_error(artifact: ArtifactEvidence, _: float | None) -> _Judged:
 
 
 _Judged = tuple[float | None, str]  # the value, and why it cannot be judged ("": it can)
-_OF_ARTIFACT: Mapping[str, Callable[[ArtifactEvidence, float | None], _Judged]] = {
+_OF_ARTIFACT: Mapping[str, Callable[[ArtifactEvidence, Evidence], _Judged]] = {
     "metric": _metric,
     "metric_drop": _metric_drop,
     "size_bytes": lambda artifact, _: (artifact.size_bytes, ""),
@@ -211,7 +221,7 @@ def _on_board(name: str, bound: Bound, artifact: ArtifactEvidence, evidence: Evi
         if not gap and evidence.samples is not None and row.samples < evidence.samples:
             gap = f"{row.samples} of {evidence.samples} samples"
         metric = ArtifactMetric(value=row.value, runtime=row.runtime, stand_in=False)
-        value, missing = _OF_ARTIFACT[name](replace(artifact, metric=metric, stand_in=False), evidence.float_metric)
+        value, missing = _OF_ARTIFACT[name](replace(artifact, metric=metric, stand_in=False), evidence)
         yield _row(name, f"{artifact.path} on {row.device}", bound, value, gap or missing)
 
 

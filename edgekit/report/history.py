@@ -167,8 +167,8 @@ def _sizes(rows: Sequence[SizePair]) -> Table:
             values.kilobytes(row.reference_bytes),
             values.kilobytes(row.candidate_bytes),
             row.metric or "not measured",
-            values.share(row.reference_value),
-            values.share(row.candidate_value),
+            values.metric(row.reference_value, is_share=row.is_share),
+            values.metric(row.candidate_value, is_share=row.is_share),
             _both(row.reference_runtime, row.candidate_runtime),
         )
     return table

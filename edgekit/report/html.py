@@ -24,6 +24,7 @@ def render_html(manifest: Manifest) -> str:
         values.gate_value,
         values.kilobytes,
         values.megabytes,
+        values.metric,
         values.milliseconds,
         values.profile_state,
         values.seconds,

@@ -54,7 +54,13 @@ def precision_section(manifest: Manifest) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"share": values.share, "cost": cost_told, "snr": decibels, "coarse": too_coarse}
+    environment.filters |= {
+        "share": values.share,
+        "metric": values.metric,
+        "cost": cost_told,
+        "snr": decibels,
+        "coarse": too_coarse,
+    }
     text = files("edgekit.report").joinpath("precision.html.j2").read_text(encoding="utf-8")
     box = {"width": WIDTH, "height": HEIGHT, "left": _LEFT, "right": WIDTH - _RIGHT, "bottom": HEIGHT - _BOTTOM}
     plots = [(row, plot(row), _QUANTITIES[row.budget_name]) for row in mixed]
@@ -66,7 +72,7 @@ def precision_block(manifest: Manifest) -> RenderableType | None:
     guards, mixed = _found(manifest)
     if not (guards or mixed or manifest.kept_high):
         return None
-    lines: list[RenderableType] = [_guard(row, manifest.metrics.name) for row in guards]
+    lines: list[RenderableType] = [_guard(row, manifest) for row in guards]
     lines += [_mixed(row) for row in mixed]
     if manifest.kept_high:
         lines.append(_kept(manifest.kept_high))
@@ -121,10 +127,14 @@ def _found(manifest: Manifest) -> tuple[list[GuardRow], list[MixedRow]]:
     return guards, [row.mixed for row in manifest.steps if row.mixed is not None]
 
 
-def _guard(row: GuardRow, metric: str) -> Text:
+def _guard(row: GuardRow, manifest: Manifest) -> Text:
+    metric, is_share = manifest.metrics.name, manifest.metrics.is_share
+    before, asked, raised = (
+        values.metric(value, is_share=is_share) for value in (row.float_metric, row.asked_metric, row.metric)
+    )
     said = (
-        f"{metric} on the selection split, {row.samples} samples: float {values.share(row.float_metric)}, as asked for "
-        f"{values.share(row.asked_metric)}, as raised {values.share(row.metric)}; it may drop by "
+        f"{metric} on the selection split, {row.samples} samples: float {before}, as asked for "
+        f"{asked}, as raised {raised}; it may drop by "
         f"{values.share(row.max_drop)}: "
     )
     outcome = ("holds", "green") if row.holds else ("DOES NOT HOLD, even with everything raised", "bold red")

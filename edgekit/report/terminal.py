@@ -68,7 +68,7 @@ def print_summary(
 def _steps(manifest: Manifest, rows: Sequence[StepRow]) -> Table | Text:
     if not rows:
         return Text("none", style="dim")
-    metric = manifest.metrics.name
+    metric, is_share = manifest.metrics.name, manifest.metrics.is_share
     table = plain_table(
         ("step", "l"),
         ("params", "r"),
@@ -81,22 +81,23 @@ def _steps(manifest: Manifest, rows: Sequence[StepRow]) -> Table | Text:
     first = next((row for row in rows if row.model == "model"), None)
     for row in rows:
         if row is first and row.before is not None:
-            add_row(table, Text("as loaded", style="dim"), *_measures(row.before), "", "")
+            add_row(table, Text("as loaded", style="dim"), *_measures(row.before, is_share), "", "")
         name = Text.assemble((f"{row.model}: " if row.model != "model" else "", "dim"), row.name)
         if row.calibration is not None and row.calibration.source == "synthetic":
             name.append("\nranges from synthetic samples", style="yellow")
         cached = Text("cached", style="cyan") if row.cached else Text("")
         seconds = values.seconds(row.seconds)
-        add_row(table, name, *_measures(row.after), seconds, cached)
+        add_row(table, name, *_measures(row.after, is_share), seconds, cached)
     return table
 
 
-def _measures(of: Measure) -> tuple[str, str, str, str]:
-    return values.count(of.params), values.count(of.macs), values.kilobytes(of.size_bytes), values.share(of.metric)
+def _measures(of: Measure, is_share: bool) -> tuple[str, str, str, str]:
+    metric = values.metric(of.metric, is_share=is_share)
+    return values.count(of.params), values.count(of.macs), values.kilobytes(of.size_bytes), metric
 
 
 def _artifacts(manifest: Manifest) -> Table:
-    metric = manifest.metrics.name
+    metric, is_share = manifest.metrics.name, manifest.metrics.is_share
     table = plain_table(
         ("file", "l"),
         ("KB", "r"),
@@ -107,7 +108,7 @@ def _artifacts(manifest: Manifest) -> Table:
     )
     for name, value in sorted(manifest.metrics.float.items()):
         label = "float network" if name == metric else f"float network, {name}"
-        add_row(table, Text(label, style="dim"), "", values.share(value), "PyTorch", "", "")
+        add_row(table, Text(label, style="dim"), "", values.metric(value, is_share=is_share), "PyTorch", "", "")
     for row in manifest.artifacts:
         found = manifest.metrics.per_artifact.get(row.path, {})
         first = found.get(metric) or next(iter(found.values()), None)
@@ -123,7 +124,7 @@ def _artifacts(manifest: Manifest) -> Table:
             table,
             file,
             values.kilobytes(row.size_bytes),
-            values.share(first.value if first else None),
+            values.metric(first.value if first else None, is_share=is_share),
             runtime,
             _parity([parity for parity in manifest.parity if parity.candidate == row.path]),
             _in_float(row),
@@ -166,7 +167,8 @@ def _on_board(manifest: Manifest) -> Table:
         device = Text(row.device)
         if row.stand_in:
             device.append(" stand-in", style="yellow")
-        there, here = values.share(row.value), values.share(row.host_value)
+        is_share = manifest.metrics.is_share
+        there, here = (values.metric(value, is_share=is_share) for value in (row.value, row.host_value))
         same = values.share(row.agreement_ratio)
         add_row(table, row.artifact, device, row.runtime, there, here, str(row.samples), same)
     return table

@@ -11,10 +11,15 @@ UNKNOWN = "–"
 
 
 def share(value: float | None) -> str:
-    """A metric in [0, 1] to two decimals of a per cent; any other with four digits."""
+    """A number in [0, 1] to two decimals of a per cent."""
+    return metric(value, is_share=True)
+
+
+def metric(value: float | None, *, is_share: bool) -> str:
+    """A share to two decimals of a per cent; any other number with four digits."""
     if value is None:
         return UNKNOWN
-    return f"{100 * value:.2f} %" if 0 <= value <= 1 else f"{value:.4g}"
+    return f"{100 * value:.2f} %" if is_share else f"{value:.4g}"
 
 
 def whole_share(value: float) -> str:

@@ -57,7 +57,8 @@ class CalibrationSet(Record):
     loader: str = Field(description="name of a data set loader, or package.module:function")
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the loader; paths may hold ${NAME}")
     classes: tuple[str, ...] = ()
-    preprocess: Preprocess = Preprocess()
+    preprocess: Preprocess = Field(Preprocess(), description="of the network's first input")
+    preprocess_others: tuple[Preprocess, ...] = Field((), description="of each further input, in order")
     train: Split | None = None
     calibration: Split
     choose: Choose | None = Field(None, description="which of the split `calibration`; none: all of it, in its order")
@@ -65,3 +66,8 @@ class CalibrationSet(Record):
     test: Split
     licence: str = ""
     citation: str = ""
+
+    @property
+    def preprocesses(self) -> tuple[Preprocess, ...]:
+        """Of every input, in order."""
+        return (self.preprocess, *self.preprocess_others)

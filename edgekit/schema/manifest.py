@@ -7,6 +7,7 @@ from pydantic import Field
 
 from edgekit.schema.base import Record
 from edgekit.schema.calibration import CalibrationRow
+from edgekit.schema.postprocess import Postprocess
 from edgekit.schema.precision import GuardRow, KeptHigh, MixedRow
 from edgekit.schema.profile import Conditions, Energy
 from edgekit.schema.scheme import ArtifactPrecision
@@ -125,12 +126,17 @@ class ArtifactMetric(Record):
     value: float
     runtime: str
     stand_in: bool
+    details: dict[str, float] = Field(default_factory=dict, description="parts of it, such as the recall of each class")
+    is_share: bool = Field(True, description="lies in [0, 1]")
 
 
 class Metrics(Record):
-    """Accuracy, on the test split."""
+    """How good the network is, on the test split."""
 
     name: str
+    larger_is_better: bool = True
+    is_share: bool = Field(True, description="lies in [0, 1]; a drop is a difference then, else a part of the value")
+    details: dict[str, builtins.float] = Field(default_factory=dict, description="of the float network")
     float: dict[str, builtins.float]
     compressed: dict[str, builtins.float] = Field(
         default_factory=dict, description="the last step's network, in PyTorch"
@@ -280,6 +286,9 @@ class Manifest(Record):
     outputs: tuple[OutputSpec, ...]
     artifacts: tuple[ArtifactRow, ...]
     kept_high: tuple[KeptHigh, ...] = Field((), description="layers of a higher precision than the rest, and why")
+    postprocess: tuple[Postprocess, ...] = Field(
+        (), description="what is made of the outputs, in float, before the metric, and by whoever runs the artifact"
+    )
     metrics: Metrics
     parity: tuple[ParityRow, ...]
     board_metrics: tuple[BoardMetricRow, ...] = Field((), description="of the recipe's metric, on the device itself")

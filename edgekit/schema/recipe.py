@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from edgekit.schema.base import Record, refusal
 from edgekit.schema.gates import Gates
+from edgekit.schema.metric import MetricSpec
+from edgekit.schema.postprocess import Postprocess
 from edgekit.schema.tensors import InputSpec
 
 # of data/metrics/table.py, here because a plan imports no numpy
@@ -135,7 +137,10 @@ class Recipe(Record):
     seed: int = Field(0, ge=0, description="decides initial weights, the order of samples and augmentation")
     model: ModelSource
     data: str = Field(description="name of a calibration set, a path to one, or package.module:function")
-    metric: str = Field("top1", description="name of a metric, or package.module:function")
+    postprocess: tuple[Postprocess, ...] = Field(
+        (), description="what is made of the outputs before the metric, in float, on every runtime alike"
+    )
+    metric: MetricSpec = MetricSpec(name="top1")
     teacher: Teacher | None = None
     steps: tuple[Step, ...] = ()
     export: Export = Export()

@@ -44,6 +44,16 @@ class Preprocess(Record):
     mean: tuple[float, ...] = Field((), description="per channel, subtracted after the factor; empty: none")
     std: tuple[float, ...] = Field((), description="per channel, divides after the mean; empty: none")
     layout: Layout = Field("NCHW", description="layout of the batch that the network takes")
+    dtype: Literal["float32", "int32", "int64"] = Field(
+        "float32", description="dtype of the batch that the network takes; integers, such as tokens, pass as they are"
+    )
+
+    @model_validator(mode="after")
+    def _integers_pass(self) -> "Preprocess":
+        changed = self.resize, self.crop, self.mfcc, self.mean, self.std, self.offset, self.factor != 1.0
+        if self.dtype != "float32" and any(changed):
+            raise ValueError(f"dtype {self.dtype} passes as it is: leave out resize, crop, offset, factor, mean, ...")
+        return self
 
 
 class InputSpec(Record):

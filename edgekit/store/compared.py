@@ -54,6 +54,7 @@ class SizePair:
     Attributes:
         metric: name of the metric; empty: neither has one.
         reference_value, candidate_value: on the test split, with the runtime that it was measured in.
+        is_share: they lie in [0, 1].
     """
 
     artifact: str
@@ -62,6 +63,7 @@ class SizePair:
     metric: str
     reference_value: float | None
     candidate_value: float | None
+    is_share: bool
     reference_runtime: str
     candidate_runtime: str
 
@@ -164,6 +166,7 @@ def _sizes(reference: Side, candidate: Side) -> tuple[SizePair, ...]:
                     metric=metric,
                     reference_value=before.value if before else None,
                     candidate_value=after.value if after else None,
+                    is_share=all(side.is_share for side in (before, after) if side),
                     reference_runtime=before.runtime if before else "",
                     candidate_runtime=after.runtime if after else "",
                 )

@@ -18,7 +18,7 @@ from edgekit.formats.artifact import Artifact
 from edgekit.formats.conventions.convention import find_convention
 from edgekit.formats.conventions.lowering import Lowered, lower
 from edgekit.formats.conventions.witness import Witness
-from edgekit.formats.files import describe_tensors, write_artifact
+from edgekit.formats.files import Preprocesses, describe_tensors, write_artifact
 from edgekit.formats.onnx.float_layers import keep_layers_in_float
 from edgekit.formats.onnx.fused import optimised_graph
 from edgekit.formats.onnx.rewrite import clean, declare_wide_codes, fuse_pads, order_gelus, use_global_pools
@@ -26,7 +26,6 @@ from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.schema.manifest import ArtifactRow
 from edgekit.schema.recipe import Export, FormatName
-from edgekit.schema.tensors import Preprocess
 
 
 def export_onnx(
@@ -35,7 +34,7 @@ def export_onnx(
     folder: Path,
     stem: str,
     options: Export,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocesses = (),
     format_name: FormatName = "onnx",
 ) -> Artifact:
     """Write `folder/stem.onnx`.

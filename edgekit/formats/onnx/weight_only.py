@@ -28,7 +28,7 @@ from edgekit.formats.conventions.weight_only import (
     stored_layers,
 )
 from edgekit.formats.conventions.witness import Witness
-from edgekit.formats.files import describe_tensors, write_artifact
+from edgekit.formats.files import Preprocesses, describe_tensors, write_artifact
 from edgekit.formats.onnx.code_nodes import (
     MICROSOFT,
     Parts,
@@ -50,7 +50,6 @@ from edgekit.nets.quantisation import QuantisationTable, WeightCodes
 from edgekit.schema.manifest import ArtifactRow, InFloat
 from edgekit.schema.recipe import Export, FormatName
 from edgekit.schema.scheme import precision_of
-from edgekit.schema.tensors import Preprocess
 
 logger = logging.getLogger(__name__)
 _PRODUCTS = ("MatMul", "Gemm")
@@ -71,7 +70,7 @@ def export_weight_only(
     folder: Path,
     stem: str,
     options: Export,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocesses = (),
     format_name: FormatName = "onnx",
 ) -> Artifact:
     """Write `folder/stem.onnx` of a model whose table has no integer activations.

@@ -8,16 +8,16 @@ from pathlib import Path
 import onnx
 
 from edgekit.formats.artifact import Artifact
+from edgekit.formats.files import Preprocesses
 from edgekit.formats.onnx.export import export_onnx
 from edgekit.formats.tensorrt.conformance import check_conformance
 from edgekit.formats.tensorrt.engine import write_engine_plan
 from edgekit.nets.model import Model
 from edgekit.schema.recipe import Export
-from edgekit.schema.tensors import Preprocess
 
 
 def export_tensorrt(
-    model: Model, convention: str, folder: Path, stem: str, options: Export, preprocess: Preprocess | None = None
+    model: Model, convention: str, folder: Path, stem: str, options: Export, preprocess: Preprocesses = ()
 ) -> Artifact:
     """Write `folder/stem.onnx` and `folder/engine.json`; the engine itself is deferred to the board.
 

@@ -10,7 +10,7 @@ from edgekit.formats.conventions.convention import find_convention
 from edgekit.formats.conventions.grids import Grid
 from edgekit.formats.conventions.lowering import Lowered, lower
 from edgekit.formats.conventions.witness import Witness
-from edgekit.formats.files import describe_tensors, write_artifact
+from edgekit.formats.files import Preprocesses, describe_tensors, write_artifact
 from edgekit.formats.tflite.convert import CHANNELS_LAST, convert
 from edgekit.formats.tflite.float_layers import marked
 from edgekit.formats.tflite.fused import executed_operators
@@ -18,11 +18,11 @@ from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.schema.manifest import ArtifactRow
 from edgekit.schema.recipe import Export
-from edgekit.schema.tensors import ArtifactTensor, Preprocess
+from edgekit.schema.tensors import ArtifactTensor
 
 
 def export_tflite(
-    model: Model, convention: str, folder: Path, stem: str, options: Export, preprocess: Preprocess | None = None
+    model: Model, convention: str, folder: Path, stem: str, options: Export, preprocess: Preprocesses = ()
 ) -> Artifact:
     """Write `folder/stem.tflite`.
 
@@ -70,7 +70,7 @@ def export_tflite(
 
 
 def litert_tensors(
-    model: Model, batch: int, preprocess: Preprocess | None, lowered: Lowered | None
+    model: Model, batch: int, preprocess: Preprocesses, lowered: Lowered | None
 ) -> tuple[tuple[ArtifactTensor, ...], tuple[ArtifactTensor, ...]]:
     """Inputs and outputs as LiteRT sees them: channels-last, and in codes where the program has a grid."""
     inputs, outputs = describe_tensors(model, batch, preprocess)

@@ -18,7 +18,7 @@ from edgekit.formats.conventions.weight_only import (
     stored_layers,
 )
 from edgekit.formats.conventions.witness import Witness
-from edgekit.formats.files import write_artifact
+from edgekit.formats.files import Preprocesses, write_artifact
 from edgekit.formats.tflite.convert import convert
 from edgekit.formats.tflite.export import litert_tensors
 from edgekit.formats.tflite.fused import executed_operators
@@ -29,13 +29,12 @@ from edgekit.nets.quantisation import QuantisationTable, WeightCodes
 from edgekit.schema.manifest import ArtifactRow, InFloat
 from edgekit.schema.recipe import Export
 from edgekit.schema.scheme import precision_of
-from edgekit.schema.tensors import Preprocess
 
 _NUMBERS = ("int4", "int8", "fp16")
 
 
 def export_weight_only(
-    model: Model, convention: str, folder: Path, stem: str, options: Export, preprocess: Preprocess | None = None
+    model: Model, convention: str, folder: Path, stem: str, options: Export, preprocess: Preprocesses = ()
 ) -> Artifact:
     """Write `folder/stem.tflite` of a model whose table has no integer activations.
 

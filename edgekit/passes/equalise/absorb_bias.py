@@ -9,6 +9,7 @@ from edgekit.nets.graph import aten
 from edgekit.passes.equalise.direct import bias_of, constant_read, why_not_direct
 from edgekit.passes.equalise.regions import Region, find_regions
 from edgekit.passes.equalise.task import Rewrite, Run, Task, Tensors, one_by_one
+from edgekit.passes.equality import doubled
 
 _RELUS = frozenset({aten.relu.default, aten.relu_.default})
 
@@ -66,5 +67,5 @@ def _lowest(task: Task, tensors: Tensors, regions: list[Region]) -> Tensor:
     with torch.no_grad():
         run = Run(task.program, tensors, see, torch.float64)
         for inputs in one_by_one(task.samples()):
-            run.run(inputs.double())
+            run.run(*doubled(inputs))
     return lowest

@@ -126,7 +126,7 @@ def _record(task: Task, tensors: Tensors, readers: Sequence[fx.Node], source: fx
     with torch.no_grad():
         for inputs in one_by_one(samples):
             given.append({})
-            run.run(inputs)
+            run.run(*inputs)
             sums += class_means(given[-1][source], task.flow.classes[task.program.names[source]], task.flow.count)
     return _Module(nodes, given, wanted), sums / len(samples)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from edgekit.passes.equalise.task import Rewrite, Run, Task, Tensors, one_by_one
-from edgekit.passes.equality import EXACT_RATIO, refuse_difference, relative_error
+from edgekit.passes.equality import EXACT_RATIO, doubled, refuse_difference, relative_error
 
 _SAMPLES = 4
 
@@ -39,7 +39,6 @@ def prove(task: Task, before: Tensors, rewrite: Rewrite, method: str) -> None:
 def _feeds(task: Task, *, random_inputs: bool) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
     if random_inputs:
         for seed in range(_SAMPLES):
-            yield "random inputs", tuple(tensor.double() for tensor in task.model.example(1, seed))
-    if len(task.model.inputs) == 1:
-        for inputs in one_by_one(task.context.splits.calibration.head(_SAMPLES)):
-            yield "a calibration sample", (inputs.double(),)
+            yield "random inputs", doubled(task.model.example(1, seed))
+    for inputs in one_by_one(task.context.splits.calibration.head(_SAMPLES)):
+        yield "a calibration sample", doubled(inputs)

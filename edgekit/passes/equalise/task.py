@@ -40,14 +40,14 @@ class Task:
         """The calibration samples that `options` asks for.
 
         Raises:
-            PassError: there are none, or the network has several inputs.
+            PassError: there are none.
         """
         found = self.context.splits.calibration.head(self.options.samples)
-        if len(found) == 0 or len(self.model.inputs) != 1:
+        if len(found) == 0:
             raise PassError(
-                f"{len(found)} calibration samples for a network of {len(self.model.inputs)} inputs",
+                "the calibration split is empty",
                 "step equalise",
-                "smooth, awq and absorb_bias need samples of a network with one input; cross_layer and hadamard do not",
+                "smooth, awq and absorb_bias need samples; cross_layer and hadamard do not",
             )
         return found
 
@@ -102,9 +102,9 @@ class Run(fx.Interpreter):
         return super().get_attr(target, args, kwargs) if own is None else own
 
 
-def one_by_one(samples: Samples) -> Iterator[Tensor]:
+def one_by_one(samples: Samples) -> Iterator[tuple[Tensor, ...]]:
     """Inputs of batch 1."""
-    return (samples.inputs[index : index + 1] for index in range(len(samples)))
+    return (samples.batch(index, index + 1) for index in range(len(samples)))
 
 
 def channel_maxima(task: Task, tensors: Tensors, names: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -122,6 +122,6 @@ def channel_maxima(task: Task, tensors: Tensors, names: Mapping[str, Tensor]) ->
     run, samples = Run(task.program, tensors, see), task.samples()
     with torch.no_grad():
         for index, inputs in enumerate(one_by_one(samples)):
-            run.run(inputs)
+            run.run(*inputs)
             task.context.progress(index + 1, len(samples), "equalising")
     return {name: maxima.double() for name, maxima in seen.items()}

@@ -23,15 +23,9 @@ def calibration_samples(model: Model, options: QuantizeOptions, context: Context
     """The samples that `options` asks for; the context is told which, for the step's row in the manifest.
 
     Raises:
-        PassError: there are none, the network has several inputs, or it has nothing to choose or to make samples by.
+        PassError: there are none, or the network has nothing to choose or to make samples by.
         DataError: more are to be chosen than there are.
     """
-    if len(model.inputs) != 1:
-        raise PassError(
-            f"the network has {len(model.inputs)} inputs, and calibration samples have one",
-            "step quantize",
-            "wrap the network so that it takes one input",
-        )
     samples, row = _picked(model, options, context)
     if needs_samples(options) or options.rounding != "nearest" or options.bias_correction == "empirical":
         context.record(row)  # else nothing was decided on them
@@ -55,9 +49,11 @@ def _picked(model: Model, options: QuantizeOptions, context: Context) -> tuple[S
 
 
 def _digest(samples: Samples) -> str:
-    digest = hashlib.sha256(f"{tuple(samples.inputs.shape)}\n".encode())
-    for start in range(0, len(samples), LARGEST_BATCH):  # the whole of it may not fit into memory twice
-        digest.update(samples.inputs[start : start + LARGEST_BATCH].contiguous().numpy().data)
+    digest = hashlib.sha256()
+    for inputs in samples.inputs:
+        digest.update(f"{tuple(inputs.shape)}\n".encode())
+        for start in range(0, len(samples), LARGEST_BATCH):  # the whole of it may not fit into memory twice
+            digest.update(inputs[start : start + LARGEST_BATCH].contiguous().numpy().data)
     return digest.hexdigest()
 
 
@@ -75,6 +71,6 @@ def calibrate(model: Model, program: Program, samples: Samples, context: Context
             continue
         here = program if batch == size else trace(model, batch)
         for index in range(start, stop, batch):
-            observe(here, [(samples.inputs[index : index + batch],)], seen, written(here))
+            observe(here, [samples.batch(index, index + batch)], seen, written(here))
             context.progress(index + batch, len(samples), "calibrating")
     return seen

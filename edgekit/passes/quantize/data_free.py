@@ -23,14 +23,14 @@ _POWERS = range(-6, 11)  # of two: standard deviations of noise that are tried f
 def synthetic_samples(model: Model, count: int, context: Context) -> Samples:
     """`count` inputs whose activations have the mean and variance that the batch norms of `model` remember.
 
-    They start as normal noise of the standard deviation, a power of two, that fits best: how inputs are preprocessed is
-    not known here. Then Adam lowers the sum over batch norms of the squared error of means and standard deviations, in
-    parts of the layer's mean variance: channels with a wide range count most, as in the range of the whole tensor.
-    The same seed gives the same samples on the same machine with the same number of threads. Labels are 0 and say
-    nothing.
+    The network has one input of floats. Samples start as normal noise of the standard deviation, a power of two, that
+    fits best: how inputs are preprocessed is not known here. Then Adam lowers the sum over batch norms of the squared
+    error of means and standard deviations, in parts of the layer's mean variance: channels with a wide range count
+    most, as in the range of the whole tensor. The same seed gives the same samples on the same machine with the same
+    number of threads. Labels are 0 and say nothing.
 
     Raises:
-        PassError: the network has no batch norm with statistics.
+        PassError: the network has no batch norm with statistics, or not one input of floats.
 
     Source: Cai et al., ZeroQ, arXiv:2001.00281, eq. 3; there without the division, and with inputs of unit variance.
     """
@@ -41,6 +41,12 @@ def synthetic_samples(model: Model, count: int, context: Context) -> Samples:
             "the network has no batch norm that remembers its inputs' statistics",
             "step quantize, calibration: data-free",
             "give calibration samples; or quantise before batch norms are folded",
+        )
+    if len(model.inputs) != 1 or model.inputs[0].dtype != "float32":
+        raise PassError(
+            f"the network takes {', '.join(f'{spec.name} ({spec.dtype})' for spec in model.inputs)}",
+            "step quantize, calibration: data-free",
+            "give calibration samples: only one input of floats can be made",
         )
     errors: list[Tensor] = []
     for norm in norms:
@@ -64,7 +70,7 @@ def synthetic_samples(model: Model, count: int, context: Context) -> Samples:
             optimizer.step()
             schedule.step()
             context.progress(step + 1, STEPS, "making samples")
-    return Samples((units * scale).detach(), torch.zeros(count, dtype=torch.int64))
+    return Samples(((units * scale).detach(),), torch.zeros(count, dtype=torch.int64))
 
 
 def _error(norm: nn.Module, values: Tensor) -> Tensor:

@@ -14,11 +14,13 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from edgekit.data.samples import Samples
+from edgekit.data.metrics.metric import Outputs
+from edgekit.data.samples import Samples, filled
+from edgekit.data.score import take
 from edgekit.errors import PassError
+from edgekit.nets.outputs import tensors_of
 from edgekit.nets.quantisation import QuantisationTable
 from edgekit.numerics.allocate import Allocation, Item, Link, pareto_front, total
 from edgekit.passes.quantize.kernels import Kernel, bits_of, work
@@ -76,9 +78,9 @@ def guard(task: Task, table: QuantisationTable) -> QuantisationTable:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A program on the selection split: `drop` of the metric, and what it gave for every sample."""
+    """A program on the selection split: `drop` of the metric, and what it gave for every sample, postprocessed."""
 
-    outputs: NDArray[np.float32]
+    outputs: Outputs
     metric: float
     drop: float
     holds: bool
@@ -92,9 +94,9 @@ class _Judge:
         self.evaluations = 0
         self.task, self._selection = task, selection
         self.samples = len(selection)
-        self._labels = selection.labels.numpy()
-        self._reference = _first_outputs(task.model.network.eval(), selection.inputs, _BATCH)
-        self.float_metric = task.context.metric(self._reference, self._labels)
+        self._score, self._labels = task.context.score, selection.labels.numpy()
+        self._reference = self._outputs(task.model.network.eval(), _BATCH)
+        self.float_metric = self._score.metric(self._reference, self._labels)
         self._seen: dict[tuple[tuple[str, str], ...], _Judged] = {}
 
     def __call__(self, table: QuantisationTable) -> _Judged:
@@ -103,10 +105,10 @@ class _Judge:
             self.evaluations += 1
             batch = min(_BATCH, len(self._selection))
             program = self.task.context.lower(replace(self.task.model, table=table), batch)
-            outputs = _first_outputs(program, self._selection.inputs, batch)
-            metric = self.task.context.metric(outputs, self._labels)
+            outputs = self._outputs(program, batch)
+            metric = self._score.metric(outputs, self._labels)
             # metrics are shares of counts: 0.57 - 0.565 must not read as more than 0.005
-            drop = round(self.float_metric - metric, 12)
+            drop = round(self._score.drop(self.float_metric, metric), 12)
             self._seen[key] = _Judged(outputs, metric, drop, drop <= self.max_drop)
             self.task.context.progress(self.evaluations, self.evaluations + 1, "looking for what has to be raised")
         return self._seen[key]
@@ -117,10 +119,25 @@ class _Judge:
         drops = []
         for _ in range(_REPLICATES):
             drawn = generator.integers(0, len(self._labels), len(self._labels))
-            before = self.task.context.metric(self._reference[drawn], self._labels[drawn])
-            drops.append(before - self.task.context.metric(judged.outputs[drawn], self._labels[drawn]))
+            before, after = (
+                self._score.metric(take(outputs, drawn), self._labels[drawn])
+                for outputs in (self._reference, judged.outputs)
+            )
+            drops.append(self._score.drop(before, after))
         low, high = np.percentile(drops, [2.5, 97.5])
         return float(low), float(high)
+
+    def _outputs(self, network: nn.Module, batch: int) -> Outputs:
+        """What the metric is given; the last batch is filled up, since a program takes no smaller one."""
+        model, samples = self.task.model, self._selection
+        inputs, parts = filled(samples.inputs, batch), []
+        with torch.no_grad():
+            for part in zip(*(torch.split(own, batch) for own in inputs), strict=True):
+                parts.append([output.float() for output in tensors_of(network(*part))])
+        columns = [torch.cat(own)[: len(samples)].numpy() for own in zip(*parts, strict=True)]
+        outputs = {spec.name: column for spec, column in zip(model.outputs, columns, strict=True)}
+        named = {spec.name: own.numpy() for spec, own in zip(model.inputs, samples.inputs, strict=True)}
+        return self._score.prepare(named, outputs)
 
 
 @dataclass(frozen=True)
@@ -243,19 +260,6 @@ def _one_step_down(ladder: _Ladder, forms: list[int], index: int, holds: Holds) 
 
 def _work(kernel: Kernel, number: str, activations: str) -> float:
     return work(kernel, number, "float" if number == "float" else activations)
-
-
-def _first_outputs(network: nn.Module, inputs: torch.Tensor, batch: int) -> NDArray[np.float32]:
-    """First output for every sample; the last batch is filled up, since a program takes no smaller one."""
-    filled = torch.cat([inputs, inputs[-1:].expand(-len(inputs) % batch, *inputs.shape[1:])])
-    found = []
-    with torch.no_grad():
-        for part in torch.split(filled, batch):
-            out = network(part)
-            while not isinstance(out, torch.Tensor):
-                out = next(iter(out.values())) if isinstance(out, dict) else out[0]
-            found.append(out)
-    return torch.cat(found)[: len(inputs)].float().numpy()
 
 
 def _record(judge: _Judge, asked: _Judged, found: _Judged) -> None:

@@ -62,7 +62,7 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
     """Add a quantisation table to `model`: ranges of activations, codes of weights, means of inputs.
 
     Raises:
-        PassError: the calibration split is empty, the network has several inputs, or an activation is not finite.
+        PassError: the calibration split is empty, or an activation is not finite.
     """
     samples = calibration_samples(model, options, context)
     program = trace(model, batch_size(samples.inputs))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from edgekit.data.samples import Samples
+from edgekit.data.samples import Samples, filled
 from edgekit.data.selection import choose_indices, with_range_guard
 from edgekit.errors import PassError
 from edgekit.nets.model import Model
@@ -43,10 +43,10 @@ def look(model: Model, pool: Samples, context: Context) -> tuple[NDArray[np.floa
     """Features (N, D) and largest magnitude (N, E) of every activation, for all samples of the pool."""
     viewer = _Viewer(trace(model, _BATCH))
     for start in range(0, len(pool), _BATCH):
-        batch = pool.inputs[start : start + _BATCH]
-        missing = _BATCH - len(batch)  # a program has a fixed batch: the last one is filled with copies
-        viewer.view(torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]), len(batch))
-        context.progress(start + len(batch), len(pool), "looking at samples")
+        batch = pool.batch(start, start + _BATCH)
+        count = len(batch[0])  # a program has a fixed batch: the last one is filled with copies
+        viewer.view(filled(batch, _BATCH), count)
+        context.progress(start + count, len(pool), "looking at samples")
     return np.concatenate(viewer.features), np.concatenate(viewer.magnitudes)
 
 
@@ -69,11 +69,11 @@ class _Viewer(fx.Interpreter):
         self.features: list[NDArray[np.float64]] = []
         self.magnitudes: list[NDArray[np.float64]] = []
 
-    def view(self, batch: Tensor, count: int) -> None:
+    def view(self, batch: tuple[Tensor, ...], count: int) -> None:
         """Add the first `count` samples of a batch."""
         self._row = []
         with torch.no_grad():
-            self.run(batch)
+            self.run(*batch)
         self.magnitudes.append(torch.stack(self._row, 1).double().numpy()[:count])
         self.features[-1] = self.features[-1][:count]
 

@@ -52,9 +52,9 @@ def measure_sensitivity(task: Task, table: QuantisationTable, numbers: Sequence[
     A format that a weight of `table` already has is measured with the codes that are there; others are rounded to
     nearest. `float` among the numbers makes no noise and is not measured.
     """
-    inputs = task.samples.head(SAMPLES).inputs
-    batch = min(BATCH, len(inputs))
-    inputs = inputs[: len(inputs) // batch * batch]
+    samples = task.samples.head(SAMPLES)
+    batch = min(BATCH, len(samples))
+    inputs = samples.batch(0, len(samples) // batch * batch)
     program = trace(task.model, batch)
     anatomy = dissect(program)
     reference = outputs_of(fx.Interpreter(program.module), inputs, batch)
@@ -106,10 +106,10 @@ def assign(
     return replace(table, weights=weights, shifts=shifts, kept=kept)
 
 
-def outputs_of(interpreter: fx.Interpreter, inputs: Tensor, batch: int) -> tuple[Tensor, ...]:
-    """Every float output of a one-input program, (N, ...) each, N a multiple of `batch`."""
+def outputs_of(interpreter: fx.Interpreter, inputs: Sequence[Tensor], batch: int) -> tuple[Tensor, ...]:
+    """Every float output of a program for inputs (N, ...), N a multiple of `batch`; each output (N, ...)."""
     with torch.no_grad():
-        found = [interpreter.run(part) for part in torch.split(inputs, batch)]
+        found = [interpreter.run(*part) for part in zip(*(torch.split(own, batch) for own in inputs), strict=True)]
     rows = [out if isinstance(out, tuple | list) else (out,) for out in found]
     return tuple(torch.cat(column) for column in zip(*rows, strict=True) if column[0].is_floating_point())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, fx
@@ -19,10 +19,12 @@ from edgekit.passes.quantize.batches import batch_size
 from edgekit.passes.quantize.simulate import Simulation
 from edgekit.passes.quantize.task import Task
 
+Inputs: TypeAlias = tuple[Tensor, ...]
+
 MOST_SAMPLES = 1024  # what the published methods learn from
 
 
-def traced_batches(task: Task, largest: int | None = None) -> tuple[Program, list[Tensor]]:
+def traced_batches(task: Task, largest: int | None = None) -> tuple[Program, list[Inputs]]:
     """The calibration inputs in equal batches, and the network's program at that batch.
 
     At most 1,024 samples; those that would fill no batch are left out, fewer than there are batches.
@@ -30,11 +32,11 @@ def traced_batches(task: Task, largest: int | None = None) -> tuple[Program, lis
     Args:
         largest: batch; none: as many as run fast.
     """
-    inputs = task.samples.inputs[:MOST_SAMPLES]
-    largest = largest or batch_size(inputs)
-    count = -(-len(inputs) // largest)
-    batch = len(inputs) // count
-    return trace(task.model, batch), [inputs[i * batch : (i + 1) * batch] for i in range(count)]
+    samples = task.samples.head(MOST_SAMPLES)
+    largest = largest or batch_size(samples.inputs)
+    count = -(-len(samples) // largest)
+    batch = len(samples) // count
+    return trace(task.model, batch), [samples.batch(i * batch, (i + 1) * batch) for i in range(count)]
 
 
 def operators(program: Program) -> list[fx.Node]:
@@ -54,13 +56,13 @@ def evaluate(interpreter: fx.Interpreter, nodes: Iterable[fx.Node], known: Mappi
 
 
 class Stream:
-    """The values of a program with one input, as far as it has been run.
+    """The values of a program, as far as it has been run.
 
     Args:
-        batches: inputs, each of the program's own batch.
+        batches: inputs of the program, each of its own batch.
     """
 
-    def __init__(self, program: Program, batches: list[Tensor]) -> None:
+    def __init__(self, program: Program, batches: list[Inputs]) -> None:
         self._batches, self._left = batches, operators(program)
         self._output = next(node for node in program.module.graph.nodes if node.op == "output")
         self._kept: list[dict[fx.Node, Any]] = [{} for _ in batches]
@@ -88,7 +90,7 @@ class Stream:
             }
 
     def _evaluate(self, interpreter: fx.Interpreter, nodes: list[fx.Node], index: int) -> dict[fx.Node, Any]:
-        interpreter.args_iter = cast(Iterator[Any], iter((self._batches[index],)))
+        interpreter.args_iter = cast(Iterator[Any], iter(self._batches[index]))
         with torch.no_grad():
             return evaluate(interpreter, nodes, self._kept[index])
 
