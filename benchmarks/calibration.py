@@ -119,11 +119,11 @@ def run_choices(case: Case, model: Model, data: LoadedData, seeds: int, results:
     labels = pool.labels.numpy()
     program, small = trace(model, _BATCH), trace(model)
     with torch.no_grad():
-        wanted = model.network(judged.inputs)
+        wanted = model.network(judged.inputs[0])
 
     def judge(indices: NDArray[np.int64]) -> tuple[float, float]:
         table = first_table(small, per_image.seen(indices), options)
-        found = simulate(Simulation(program, table), judged.inputs, _BATCH)
+        found = simulate(Simulation(program, table), judged.inputs[0], _BATCH)
         right = (found.argmax(1) == judged.labels).float().mean()
         return float((found - wanted).square().mean()), float(right)
 
@@ -156,7 +156,7 @@ class PerImage:
         self._images = []
         for index in range(len(pool)):
             seen = self._empty()
-            observe(program, [(pool.inputs[index : index + 1],)], seen)
+            observe(program, [(pool.inputs[0][index : index + 1],)], seen)
             for histogram in seen.histograms.values():
                 histogram.counts = histogram.counts.astype(np.int32)  # half the memory
             self._images.append(seen)
@@ -189,7 +189,7 @@ def run_data_free(case: Case, model: Model, data: LoadedData, results: Results) 
     test = data.test.head(TEST_IMAGES)
     name = f"{case.name}, first {len(test):,} test images"
     with torch.no_grad():
-        right = (model.network(test.inputs).argmax(1) == test.labels).double().mean()
+        right = (model.network(test.inputs[0]).argmax(1) == test.labels).double().mean()
     results.add(name, "float", "top1", float(right), "share")
     systems = {
         "whole pool": QuantizeOptions(),
@@ -207,7 +207,7 @@ def run_data_free(case: Case, model: Model, data: LoadedData, results: Results) 
                 artifact.path,
                 artifact.row,
                 "onnxruntime",
-                {spec.name: test.inputs.numpy()},
+                {spec.name: test.inputs[0].numpy()},
                 {spec.name: spec.layout},
             )
         outputs = given.outputs[artifact.row.outputs[0].network_name]

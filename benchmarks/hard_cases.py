@@ -124,7 +124,7 @@ def _scored(
     """Outputs in ONNX Runtime, (N, classes): of the test samples, and of the selection split."""
     artifact = export(model, "onnx", local_convention("onnx"), folder, stem, Export())
     spec = recipe.model.inputs[0]
-    inputs = torch.cat((test.inputs, selection.inputs)).numpy()
+    inputs = torch.cat((test.inputs[0], selection.inputs[0])).numpy()
     device = Device(name="local", target=TARGET)
     given = infer(device, artifact.path, artifact.row, "onnxruntime", {spec.name: inputs}, {spec.name: spec.layout})
     outputs = given.outputs[artifact.row.outputs[0].network_name]

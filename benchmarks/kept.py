@@ -95,7 +95,7 @@ class Kept:
         if folder is None:
             spec = load_recipe(recipe).recipe.model.inputs[0]
             runtime = {".onnx": "onnxruntime", ".tflite": "litert"}[file.suffix]
-            inputs = {spec.name: test.inputs.numpy()}
+            inputs = {spec.name: test.inputs[0].numpy()}
             given = infer(Device(name="local", target=TARGET), file, row, runtime, inputs, {spec.name: spec.layout})
             right = given.outputs[row.outputs[0].network_name].argmax(1) == test.labels.numpy()
             folder = self._store.put(step_key(parts), lambda into: np.save(into / "right.npy", right), parts)

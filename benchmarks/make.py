@@ -105,7 +105,7 @@ def _make(job: Job, folder: Path) -> tuple[Quantised, float]:
         return PEERS[job.system](reference.path, reference.row, job.recipe, inputs, folder), reference.export_s
     recipe = load_recipe(job.recipe).recipe
     model = build(recipe.model, recipe.seed)
-    draw = Samples(torch.from_numpy(inputs), torch.from_numpy(labels))
+    draw = Samples((torch.from_numpy(inputs),), torch.from_numpy(labels))
     splits = replace(find_data(recipe.data).splits, calibration=draw)
     context = context_of(splits, job.format, recipe.seed, folder / "unfinished")
     started, memory = time.perf_counter(), Memory()

@@ -146,13 +146,13 @@ def run_case(case: Case, images: int) -> Found:
     test = data.test.head(images)
     labels = test.labels.numpy()
     with torch.no_grad():
-        wanted = torch.cat([model.network(part) for part in torch.split(test.inputs, _BATCH)])
+        wanted = torch.cat([model.network(part) for part in torch.split(test.inputs[0], _BATCH)])
     own = wanted.argmax(1).numpy() == labels
     points = []
     for name in formats():
         options = QuantizeOptions(weights=name, activations=name, weight_observer="mse")
         table = first_table(program, seen, options)
-        outputs = simulate(Simulation(program, table, rounded), test.inputs, _BATCH)
+        outputs = simulate(Simulation(program, table, rounded), test.inputs[0], _BATCH)
         right = outputs.argmax(1).numpy() == labels
         points.append(_point(name, right, own, longest))
         print(f"{case.name} {name}: {points[-1].top1:.4f}", flush=True)
@@ -161,7 +161,7 @@ def run_case(case: Case, images: int) -> Found:
 
 def _observe(program: Program, data: LoadedData) -> Seen:
     seen = Seen()
-    inputs = data.splits.calibration.inputs[:_CALIBRATION]
+    inputs = data.splits.calibration.inputs[0][:_CALIBRATION]
     observe(program, [(part,) for part in torch.split(inputs, _BATCH) if len(part) == _BATCH], seen)
     return seen
 

@@ -95,7 +95,7 @@ def measure(name: str, folder: Path, results: Results) -> list[Measured]:
     )
     model = build(source, seed=0)
     draw = torch.Generator().manual_seed(0)
-    noise = Samples(torch.randn((_SAMPLES, *shape), generator=draw), torch.zeros(_SAMPLES, dtype=torch.long))
+    noise = Samples((torch.randn((_SAMPLES, *shape), generator=draw),), torch.zeros(_SAMPLES, dtype=torch.long))
     context = context_of(Splits(None, noise, None, digest="noise"), folder=folder / "step")
     quantised = run_pass("quantize", model, QuantizeOptions(bias_correction="none"), context)
     made = []

@@ -168,10 +168,10 @@ def calibration_draws(data: LoadedData, count: int, samples: int | None = None) 
     for index in range(1, count):
         if train is not None:
             run = slice(index * size, (index + 1) * size)
-            draws.append(Samples(train.inputs[run], train.labels[run]))
+            draws.append(Samples((train.inputs[0][run],), train.labels[run]))
         else:
             drawn = torch.randint(len(first), (size,), generator=generator)
-            draws.append(Samples(first.inputs[drawn], first.labels[drawn]))
+            draws.append(Samples((first.inputs[0][drawn],), first.labels[drawn]))
     return draws
 
 
@@ -183,7 +183,7 @@ def _write(draws: Sequence[Samples], folder: Path) -> list[Path]:
     paths = []
     for index, draw in enumerate(draws):
         paths.append(folder / f"draw-{index}.npz")
-        np.savez(paths[-1], inputs=draw.inputs.numpy(), labels=draw.labels.numpy())
+        np.savez(paths[-1], inputs=draw.inputs[0].numpy(), labels=draw.labels.numpy())
     return paths
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from machine import local_convention
 
-from edgekit.data.metrics import top1
+from edgekit.data.metrics import METRICS
 from edgekit.data.samples import Splits
+from edgekit.data.score import Score
 from edgekit.errors import PassError
 from edgekit.formats.conventions.convention import find_convention
 from edgekit.formats.conventions.lowering import lower
@@ -24,7 +25,7 @@ def context_of(splits: Splits, format_name: str = "onnx", seed: int = 0, folder:
     return Context(
         target=load_target(TARGET).target,
         splits=splits,
-        metric=top1,
+        score=Score(METRICS["top1"]),
         teacher=_no_teacher,
         measure=lambda _: None,
         lower=lambda model, batch: lower(model, convention, batch).module,

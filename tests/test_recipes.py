@@ -97,7 +97,7 @@ def test_resnet20_keeps_its_accuracy_in_a_third_of_the_size(with_data: Path) -> 
 
 def _correct(row: ArtifactRow, path: Path, data: str, name: str) -> NDArray[np.bool_]:
     test = find_data(data).test
-    given = infer(Device(name="local", target=""), path, row, "litert", {name: test.inputs.numpy()}, {name: "NCHW"})
+    given = infer(Device(name="local", target=""), path, row, "litert", {name: test.inputs[0].numpy()}, {name: "NCHW"})
     return np.asarray(given.outputs["output"].argmax(1) == test.labels.numpy())
 
 
@@ -135,7 +135,7 @@ def test_mlperf_tiny_is_no_worse_and_no_larger_than_the_published_files(
     assert row.size_bytes <= published.stat().st_size
     test = find_data(data).test
     ours = _correct(row, built.bundle / row.path, data, name).astype(float)
-    theirs = _published(published, test.inputs, test.labels, scale, zero_point).astype(float)
+    theirs = _published(published, test.inputs[0], test.labels, scale, zero_point).astype(float)
     assert theirs.mean() > 0.85  # the peer was fed as it wants to be
     difference = ours - theirs
     upper = difference.mean() + 1.96 * difference.std(ddof=1) / np.sqrt(len(difference))

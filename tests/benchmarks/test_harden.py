@@ -70,7 +70,7 @@ def test_resnet_20_with_channels_times_50_and_divided_by_50_answers_as_before(da
     model, data = build(recipe.model, recipe.seed), find_data(recipe.data)
     surroundings = replace(context(model), splits=data.splits)
     hard = harden(model, "alternating", surroundings)
-    inputs = data.test.inputs[:100]
+    inputs = data.test.inputs[0][:100]
     with torch.no_grad():
         wanted = model.network(inputs).argmax(1)
 

@@ -24,9 +24,9 @@ class Witness(nn.Module):
         self._interpreter = _Exact(module)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Outputs for float32 inputs of the program's own batch."""
+        """Outputs for inputs of the program's own batch, float32 or integers."""
         with torch.no_grad():
-            outputs = self._interpreter.run(*(x.double() for x in inputs))
+            outputs = self._interpreter.run(*(x.double() if x.is_floating_point() else x for x in inputs))
         items = outputs if isinstance(outputs, tuple | list) else (outputs,)
         return tuple(item.float() for item in items)
 

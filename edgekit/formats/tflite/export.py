@@ -87,6 +87,8 @@ def _as_litert(tensor: ArtifactTensor, grid: Grid | None) -> ArtifactTensor:
     if tensor.layout in CHANNELS_LAST:
         n, c, h, w = tensor.shape
         update = {"layout": CHANNELS_LAST[tensor.layout], "shape": (n, h, w, c)}
+    if tensor.dtype == "int64":  # the converter counts in 32 bits
+        update["dtype"] = "int32"
     if grid is not None:
         update |= {"dtype": grid.dtype, "scale": grid.scale, "zero_point": grid.zero_point}
     return tensor.model_copy(update=update)

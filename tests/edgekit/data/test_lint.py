@@ -32,7 +32,7 @@ def _data(change: Change | None = None, preprocess: Preprocess | None = None, le
         inputs, labels = _images(length, 0)
         if change is not None:
             inputs, labels = change(inputs.copy(), labels.copy())
-        return {"train": RawSamples(inputs, labels), "test": RawSamples(*_images(200, 1))}
+        return {"train": RawSamples((inputs,), labels), "test": RawSamples(*_images(200, 1))}
 
     calibration = CalibrationSet(
         name="made",
@@ -83,7 +83,7 @@ def test_shipped_sets_are_silent_but_for_what_is_true(
     # one utterance has the same features twice: checked here against the loaded arrays themselves
     assert data.splits.selection is not None
     assert "number 46, which is number 386" in _only(findings).what
-    assert data.splits.selection.inputs[46].equal(data.test.inputs[386])
+    assert data.splits.selection.inputs[0][46].equal(data.test.inputs[0][386])
 
 
 def test_too_few_samples() -> None:
@@ -157,7 +157,7 @@ def _data_of(change: Change, preprocess: Preprocess, dtype: type) -> LoadedData:
     def loader() -> dict[str, RawSamples]:
         inputs, labels = change(*_images(300, 0))
         test = _images(200, 1)
-        return {"train": RawSamples(inputs, labels), "test": RawSamples(test[0].astype(dtype), test[1])}
+        return {"train": RawSamples((inputs,), labels), "test": RawSamples((test[0].astype(dtype),), test[1])}
 
     calibration = CalibrationSet(
         name="made",
@@ -250,8 +250,8 @@ def test_classes_may_follow_the_test_split_or_be_even() -> None:
     def loader(calibration: NDArray[np.int64]) -> LoadedData:
         uneven = np.repeat([0, 1], [190, 10])
         parts = {
-            "train": RawSamples(_images(200, 0)[0], calibration),
-            "test": RawSamples(_images(200, 1)[0], uneven),
+            "train": RawSamples((_images(200, 0)[0],), calibration),
+            "test": RawSamples((_images(200, 1)[0],), uneven),
         }
         preprocess = Preprocess(factor=1 / 255, mean=MEAN, std=STD)
         splits = {"calibration": Split(part="train"), "test": Split(part="test")}

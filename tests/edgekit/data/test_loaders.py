@@ -30,7 +30,7 @@ def test_digits_are_split_without_loss_or_overlap():
 
     parts = digits()
     assert {name: len(part.labels) for name, part in parts.items()} == {"train": 1244, "selection": 138, "test": 415}
-    everything = np.concatenate([part.inputs for part in parts.values()])
+    everything = np.concatenate([part.inputs[0] for part in parts.values()])
     labels = np.concatenate([part.labels for part in parts.values()])
     wanted = load_digits()
     assert everything.shape == (1797, 8, 8, 1)
@@ -40,7 +40,7 @@ def test_digits_are_split_without_loss_or_overlap():
         image.astype(np.uint8).tobytes() + bytes([label])
         for image, label in zip(wanted.images, wanted.target, strict=True)
     }
-    assert np.array_equal(parts["test"].inputs[3, :, :, 0], wanted.images[15])  # 2, 6, 10, then 15
+    assert np.array_equal(parts["test"].inputs[0][3, :, :, 0], wanted.images[15])  # 2, 6, 10, then 15
     for part in parts.values():
         assert np.bincount(part.labels, minlength=10).min() > 0.04 * len(part.labels)
 
@@ -50,27 +50,27 @@ def test_packed_images_are_unpacked_to_the_last_bit(tmp_path):
     np.savez(tmp_path / "t.npz", delta=pack(images), labels=np.arange(5, dtype=np.uint8))
     parts = packed_cifar10(str(tmp_path), test="t.npz", train="t.npz")
     assert set(parts) == {"train", "test"}
-    assert np.array_equal(parts["test"].inputs, images)
+    assert np.array_equal(parts["test"].inputs[0], images)
     assert parts["test"].labels.dtype == np.int64
     assert set(packed_cifar10(str(tmp_path), test="t.npz")) == {"test"}
 
 
 def test_cifar10_has_the_published_mean_and_deviation(data_folder):
     test = packed_cifar10(str(data_folder), test="cifar10_test.npz")["test"]
-    assert test.inputs.shape == (10000, 32, 32, 3)
+    assert test.inputs[0].shape == (10000, 32, 32, 3)
     # of all 60,000 images .4914 .4822 .4465 and .2470 .2435 .2616
-    assert test.inputs.mean((0, 1, 2)) / 255 == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.005)
-    assert test.inputs.std((0, 1, 2)) / 255 == pytest.approx([0.2470, 0.2435, 0.2616], abs=0.005)
+    assert test.inputs[0].mean((0, 1, 2)) / 255 == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.005)
+    assert test.inputs[0].std((0, 1, 2)) / 255 == pytest.approx([0.2470, 0.2435, 0.2616], abs=0.005)
     assert np.bincount(test.labels).tolist() == [1000] * 10
 
 
 def test_other_packed_sets_have_their_shapes(data_folder):
     mnist = packed_mnist(str(data_folder / "mnist.npz"))
-    assert mnist["test"].inputs.shape == (10000, 28, 28, 1)
+    assert mnist["test"].inputs[0].shape == (10000, 28, 28, 1)
     assert len(mnist["train"].labels) == 20000
     speech = packed_speech_commands_mfcc(str(data_folder / "speech_commands_1000.npz"))["all"]
-    assert speech.inputs.shape == (1000, 49, 10, 1)
-    assert speech.inputs.dtype == np.int8
+    assert speech.inputs[0].shape == (1000, 49, 10, 1)
+    assert speech.inputs[0].dtype == np.int8
 
 
 def _packed_audio(path, audio):
@@ -88,8 +88,8 @@ def test_recordings_are_unpacked_and_labelled_in_the_order_of_the_network(tmp_pa
     audio = np.array([[0, 5, -7, 300], [-32768, 32767, -32768, 0], [256, 255, -256, -257]], np.int16)
     _packed_audio(tmp_path / "a.npz", audio)
     made = packed_speech_commands_audio(str(tmp_path / "a.npz"), ["silence", "down", "go"])["all"]
-    np.testing.assert_array_equal(made.inputs, audio)
-    assert made.inputs.dtype == np.int16
+    np.testing.assert_array_equal(made.inputs[0], audio)
+    assert made.inputs[0].dtype == np.int16
     assert made.labels.tolist() == [1, 2, 0]
     with pytest.raises(DataError) as caught:
         packed_speech_commands_audio(str(tmp_path / "a.npz"), ["silence", "down", "stop"])
@@ -100,7 +100,7 @@ def test_any_npz_by_the_names_of_its_arrays(tmp_path):
     x, y = np.zeros((3, 2), np.float32), np.array([1, 0, 1], np.uint8)
     np.savez(tmp_path / "d.npz", xs=x, ys=y, inputs=x + 1, labels=y)
     path = str(tmp_path / "d.npz")
-    assert npz(path)["all"].inputs[0, 0] == 1
+    assert npz(path)["all"].inputs[0][0, 0] == 1
     parts = npz(path, {"test": ("xs", "ys")})
     assert parts["test"].labels.tolist() == [1, 0, 1]
     with pytest.raises(DataError) as caught:
@@ -147,8 +147,8 @@ def test_images_of_a_tar_are_spread_by_the_stride(tmp_path):
     image_tar(tmp_path / "i.tar", 7)
     part = imagenet_sample(str(tmp_path / "i.tar"), stride=3)["all"]
     assert part.labels.tolist() == [0, 3, 6, 2, 5, 1, 4]
-    assert part.inputs.shape == (7, 8, 8, 3)
-    assert part.inputs[:, 4, 4, 0].tolist() == pytest.approx([label * 20 for label in part.labels], abs=2)
+    assert part.inputs[0].shape == (7, 8, 8, 3)
+    assert part.inputs[0][:, 4, 4, 0].tolist() == pytest.approx([label * 20 for label in part.labels], abs=2)
     with pytest.raises(DataError) as caught:
         imagenet_sample(str(tmp_path / "i.tar"), stride=14)
     assert "stride 14" in caught.value.what

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgekit.data.metrics import find_metric
+from edgekit.data.score import Score
 from edgekit.data.table import find_loader
 from edgekit.nets.load import build
 from edgekit.schema.find import names
@@ -24,7 +24,7 @@ def test_a_recipe_builds_its_networks_and_finds_its_data(name, data_folder, monk
     monkeypatch.setenv("EDGEKIT_DATA", str(data_folder))
     recipe = load_recipe(name).recipe
     assert recipe.name == name
-    find_metric(recipe.metric)
+    Score.of(recipe.metric, recipe.postprocess)
     calibration = load_calibration(recipe.data).calibration
     sources = [recipe.model] + ([recipe.teacher.model] if recipe.teacher else [])
     for source in sources:

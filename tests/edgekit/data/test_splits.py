@@ -17,7 +17,7 @@ def ramp(scale=1):
     inputs = np.broadcast_to(np.arange(LENGTH, dtype=np.uint8)[:, None, None, None], (LENGTH, 2, 2, 1)) * np.uint8(
         scale
     )
-    part = RawSamples(inputs, np.arange(LENGTH) % 10)
+    part = RawSamples((inputs,), np.arange(LENGTH) % 10)
     return {"a": part, "b": part}
 
 
@@ -40,11 +40,11 @@ def test_splits_are_cut_by_index_and_preprocessed():
     data = load(train=Split(part="a", start=20))
     assert data.splits.train is not None
     assert data.splits.train.labels.tolist() == [i % 10 for i in range(20, 100)]
-    assert data.test.inputs.shape == (15, 1, 2, 2)  # NHWC became NCHW
-    assert data.test.inputs[:, 0, 0, 0].tolist() == [(i - 10) * 0.5 for i in range(1, 100, 7)]
-    assert data.raw_test.inputs[:, 0, 0, 0].tolist() == list(range(1, 100, 7))
+    assert data.test.inputs[0].shape == (15, 1, 2, 2)  # NHWC became NCHW
+    assert data.test.inputs[0][:, 0, 0, 0].tolist() == [(i - 10) * 0.5 for i in range(1, 100, 7)]
+    assert data.raw_test.inputs[0][:, 0, 0, 0].tolist() == list(range(1, 100, 7))
     assert torch.equal(data.test.labels, torch.from_numpy(data.raw_test.labels))
-    assert data.test.inputs.dtype == torch.float32
+    assert data.test.inputs[0].dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_splits_that_share_a_sample_are_refused(splits, said):
 def test_calibration_may_come_from_training_samples():
     data = load(train=Split(part="a", start=0, count=10))
     assert data.splits.train is not None
-    assert torch.equal(data.splits.train.inputs, data.splits.calibration.inputs)
+    assert torch.equal(data.splits.train.inputs[0], data.splits.calibration.inputs[0])
 
 
 def test_interleaved_splits_share_nothing():
@@ -126,7 +126,7 @@ def test_data_from_the_users_own_function(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     data = find_data("my_own_data:parts")
-    assert data.test.inputs.tolist() == [[4, 5], [6, 7], [8, 9], [10, 11]]
+    assert data.test.inputs[0].tolist() == [[4, 5], [6, 7], [8, 9], [10, 11]]
     assert data.splits.calibration.labels.tolist() == [0, 1]
     assert (data.splits.train, data.splits.selection) == (None, None)
     for function, said in (("no_test", "'test'"), ("unknown", "selecton"), ("broken", "no disk"), ("absent", "absent")):
@@ -162,15 +162,15 @@ def test_speech_features_are_those_of_the_float_network(data_folder, monkeypatch
     data = find_data("speech-commands")
     codes = np.load(data_folder / "speech_commands_1000.npz")["mfcc_int8"][200:].astype(np.float32)
     wanted = torch.from_numpy((codes - 83) * np.float32(0.5847029089927673))[:, None]
-    assert torch.equal(data.test.inputs, wanted)
+    assert torch.equal(data.test.inputs[0], wanted)
 
 
 def test_cifar10_is_normalised_as_the_networks_were_trained(data_folder, monkeypatch):
     monkeypatch.setenv("EDGEKIT_DATA", str(data_folder))
     data = find_data("cifar10")
-    raw = torch.from_numpy(data.raw_test.inputs[:50].astype(np.float32)).permute(0, 3, 1, 2) / 255
+    raw = torch.from_numpy(data.raw_test.inputs[0][:50].astype(np.float32)).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    torch.testing.assert_close(data.test.inputs[:50], (raw - mean) / std, rtol=0, atol=2e-6)
+    torch.testing.assert_close(data.test.inputs[0][:50], (raw - mean) / std, rtol=0, atol=2e-6)
 
 
 def test_how_to_choose_is_handed_on_and_the_pool_is_whole(tmp_path, monkeypatch):

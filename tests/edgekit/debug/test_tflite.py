@@ -96,7 +96,7 @@ def test_what_is_no_tflite_file_is_refused(tmp_path):
 
 def test_a_published_file_agrees_with_its_float_version_as_far_as_its_grids_explain(data_folder):
     """An outside witness: MLPerf Tiny's ResNet-8, quantised by TensorFlow, on real images."""
-    images = packed_cifar10(str(data_folder), "cifar10_test.npz")["test"].inputs[:6]
+    images = packed_cifar10(str(data_folder), "cifar10_test.npz")["test"].inputs[0][:6]
     pixels = images.transpose(0, 3, 1, 2).astype(np.float32)
     sides = [TfliteSide(data_folder / f"weights/mlperf_ic_resnet8_{kind}.tflite", kind) for kind in ("float", "int8")]
     found = compare(*sides, DebugSamples({sides[0].layers[0].tensor: pixels}, "CIFAR-10"))

@@ -8,6 +8,7 @@ import torch
 
 from edgekit.data.metrics import METRICS
 from edgekit.data.samples import Samples, Splits
+from edgekit.data.score import Score
 from edgekit.errors import PassError
 from edgekit.formats.conventions.convention import CONVENTIONS
 from edgekit.formats.conventions.lowering import lower
@@ -28,8 +29,8 @@ def context(model: Model, samples: int = 40) -> Context:
 
     return Context(
         target=load_target("cpu-x86-64").target,
-        splits=Splits(None, Samples(inputs, labels), None, "digest"),
-        metric=METRICS["top1"],
+        splits=Splits(None, Samples((inputs,), labels), None, "digest"),
+        score=Score(METRICS["top1"]),
         teacher=no_teacher,
         measure=lambda model: None,
         lower=lambda model, batch: lower(model, CONVENTIONS["onnxruntime-x86-vnni"], batch).module,

@@ -25,14 +25,14 @@ def pretrained(data_folder, factory, shape, file):
 
 def right(network, samples):
     with torch.no_grad():
-        return top1(network(samples.inputs).numpy(), samples.labels.numpy()) * len(samples)
+        return top1(network(samples.inputs[0]).numpy(), samples.labels.numpy()) * len(samples)
 
 
 def test_resnet8_on_the_benchmarks_accuracy_set(data_folder):
     network = pretrained(data_folder, "resnet8", (1, 3, 32, 32), "mlperf_ic_resnet8.npz")
     chosen = np.load(data_folder / "cifar10_test.npz")["ic01"]
     test = find_data("cifar10-pixels").test
-    subset = type(test)(test.inputs[chosen], test.labels[chosen])
+    subset = type(test)(test.inputs[0][chosen], test.labels[chosen])
     assert len(subset) == 200
     assert right(network, subset) == pytest.approx(174, abs=1)  # 87.00 %
     assert sum(p.numel() for p in network.parameters()) == 78_186

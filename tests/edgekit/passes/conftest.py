@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edgekit.data.metrics import METRICS
 from edgekit.data.samples import Samples, Splits
+from edgekit.data.score import Score
 from edgekit.formats.conventions.convention import CONVENTIONS
 from edgekit.formats.conventions.lowering import lower
 from edgekit.nets.model import Model
@@ -44,7 +45,7 @@ def stripes(count: int, shape: tuple[int, ...] = (1, 8, 8), classes: int = 4, se
     labels = torch.randint(0, classes, (count,), generator=draw)
     inputs = torch.randn((count, *shape), generator=draw) * 0.5
     inputs[torch.arange(count), :, labels * (shape[1] // classes)] += 2
-    return Samples(inputs, labels)
+    return Samples((inputs,), labels)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ def make_context(tmp_path: Path) -> ContextMaker:
         return Context(
             target=_target(given.get("channel_multiple", 4)),
             splits=Splits(given.get("train"), calibration, None, digest="stripes"),
-            metric=METRICS["top1"],
+            score=Score(METRICS["top1"]),
             teacher=given.get("teacher", no_teacher),
             measure=lambda model: None,
             lower=lambda model, batch: lower(model, CONVENTIONS["onnxruntime-x86-vnni"], batch).module,

@@ -58,7 +58,7 @@ def test_labels_and_teacher_are_weighed_by_alpha(make_model, make_context):
     with torch.no_grad():
         teacher.network.weight.fill_(0.0)
         teacher.network.bias.fill_(2.0)
-    data = Samples(torch.randn((64, 1), generator=torch.Generator().manual_seed(0)), torch.full((64, 1), 6.0))
+    data = Samples((torch.randn((64, 1), generator=torch.Generator().manual_seed(0)),), torch.full((64, 1), 6.0))
     options = DistillOptions(epochs=30, batch_size=32, learning_rate=0.1, alpha=0.75, loss="mse", weight_decay=0)
     taught = distill(model, options, make_context(train=data, calibration=data, teacher=lambda: teacher))
     assert taught.network.bias.item() == pytest.approx(0.25 * 6 + 0.75 * 2, abs=0.02)
@@ -85,7 +85,7 @@ def test_the_student_learns_what_only_the_teacher_knows(make_model, make_context
     options = DistillOptions(epochs=15, batch_size=32, learning_rate=0.05, alpha=1.0, temperature=2.0)
     taught = distill(student, options, make_context(train=data, teacher=lambda: teacher))
     with torch.no_grad():
-        answers = [model.network(data.inputs).argmax(1) for model in (teacher, taught, student)]
+        answers = [model.network(data.inputs[0]).argmax(1) for model in (teacher, taught, student)]
     assert (answers[0] == data.labels).float().mean() < 0.5  # the labels alone do not lead there
     assert (answers[1] == answers[0]).float().mean() > 0.85
     assert (answers[2] == answers[0]).float().mean() < 0.6

@@ -32,7 +32,7 @@ def test_cross_entropy_by_hand():
 
 
 def test_cross_entropy_of_sequences_is_a_mean_over_their_tokens():
-    tokens, labels = torch.stack([OUTPUTS, OUTPUTS.flip(-1)]), torch.tensor([[0, 0], [0, -100]])
+    tokens, labels = torch.stack([OUTPUTS, OUTPUTS.flip(-1)]), torch.tensor([[0, 0], [0, -1]])
     expected = (-math.log(0.75) - math.log(0.5) - math.log(0.25)) / 3
     assert of("cross_entropy", tokens, labels) == pytest.approx(expected, rel=1e-6)
 
@@ -143,7 +143,7 @@ def test_training_descends_the_loss_that_is_named(name, make_model, make_context
     torch.manual_seed(0)
     model = make_model(nn.Sequential(nn.Linear(3, 1)), (1, 3))
     options = TrainOptions(epochs=20, batch_size=16, loss=name, learning_rate=0.1, weight_decay=0.0)
-    data = Samples(inputs, labels)
+    data = Samples((inputs,), labels)
     trained = train(model, options, make_context(train=data, calibration=data))
     with torch.no_grad():
         assert (trained.network(inputs) - answers).abs().max() < 0.1

@@ -232,7 +232,7 @@ def _pictures(count=40):
     from edgekit.data.samples import Samples
 
     draw = torch.Generator().manual_seed(0)
-    return Samples(torch.randn(count, 3, 32, 32, generator=draw), torch.arange(count) % 10)
+    return Samples((torch.randn(count, 3, 32, 32, generator=draw),), torch.arange(count) % 10)
 
 
 def test_the_same_cut_again_is_the_same(build, make_context):
@@ -435,7 +435,7 @@ def test_taylor_scores_without_norms_are_those_of_torch_pruning(build, samples):
     data = samples(24)
     saliencies = saliency(model.network, "taylor", data)
     assert all(parameter.grad is None for parameter in model.network.parameters())
-    F.cross_entropy(model.network(data.inputs), data.labels).backward()
+    F.cross_entropy(model.network(data.inputs[0]), data.labels).backward()
     for group in find_groups(model).groups:
         expected = torch_pruning.importance.GroupTaylorImportance()(_their_group(model, group.root))
         torch.testing.assert_close(score_channels(group, saliencies).float(), expected, rtol=1e-4, atol=1e-6)
@@ -448,7 +448,7 @@ def test_taylor_counts_norms_and_is_a_mean_over_batches(build, samples):
     assert "norm" in saliencies
     gradients = []
     for start in (0, 32):
-        loss = F.cross_entropy(model.network(data.inputs[start : start + 32]), data.labels[start : start + 32])
+        loss = F.cross_entropy(model.network(data.inputs[0][start : start + 32]), data.labels[start : start + 32])
         gradients.append(torch.autograd.grad(loss, model.network.norm.weight)[0])
     weight = model.network.norm.weight.detach()
     expected = sum((weight * gradient).abs() for gradient in gradients) / 2
@@ -458,9 +458,9 @@ def test_taylor_counts_norms_and_is_a_mean_over_batches(build, samples):
 def test_taylor_takes_the_loss_that_is_named(build, samples):
     model = build("vgg")
     labels = torch.rand((32, 4), generator=torch.Generator().manual_seed(0))
-    data = Samples(samples(32).inputs, labels)
+    data = Samples((samples(32).inputs[0],), labels)
     found = saliency(model.network, "taylor", data, "mse")
-    gradient = torch.autograd.grad(F.mse_loss(model.network(data.inputs), labels), model.network.norm.weight)[0]
+    gradient = torch.autograd.grad(F.mse_loss(model.network(data.inputs[0]), labels), model.network.norm.weight)[0]
     torch.testing.assert_close(found["norm"], (model.network.norm.weight.detach() * gradient).abs())
     with pytest.raises(PassError) as caught:
         saliency(model.network, "taylor", data)
@@ -499,7 +499,7 @@ def test_recalibrated_statistics_are_means_over_the_samples(samples):
     data = samples(64)
     assert recalibrate_norms(network, data) == 2
     with torch.no_grad():
-        first = network[1](data.inputs)  # dropout was off
+        first = network[1](data.inputs[0])  # dropout was off
         second = network[4](F.relu(F.batch_norm(first, None, None, network[2].weight, network[2].bias, training=True)))
     for norm, seen in ((network[2], first), (network[5], second)):
         torch.testing.assert_close(norm.running_mean, seen.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
@@ -512,7 +512,7 @@ def test_recalibration_of_many_batches_weighs_each_sample_the_same(samples):
     network, data = nn.BatchNorm2d(1), samples(130)  # not 64 + 64 + 2
     recalibrate_norms(network, data)
     assert network.num_batches_tracked == 3
-    torch.testing.assert_close(network.running_mean, data.inputs.mean((0, 2, 3)), rtol=0, atol=1e-3)
+    torch.testing.assert_close(network.running_mean, data.inputs[0].mean((0, 2, 3)), rtol=0, atol=1e-3)
 
 
 def test_recalibration_needs_two_samples(samples):

@@ -42,7 +42,7 @@ def test_every_activation_has_a_range_that_its_samples_reach() -> None:
     surroundings = context(model, samples=35)  # a full batch and a remainder
     table = quantize(model, QuantizeOptions(observer="min-max"), surroundings).table
     assert table is not None
-    inputs = surroundings.splits.calibration.inputs
+    inputs = surroundings.splits.calibration.inputs[0]
     assert table.edges["input:image"].high == pytest.approx(float(inputs.max()))
     assert table.edges["input:image"].low == pytest.approx(float(inputs.min()))
     outputs = model.network(inputs).detach()
@@ -54,7 +54,7 @@ def test_samples_limits_what_is_seen() -> None:
     surroundings = context(model)
     table = quantize(model, QuantizeOptions(samples=3, observer="min-max"), surroundings).table
     assert table is not None
-    assert table.edges["input:image"].high == float(surroundings.splits.calibration.inputs[:3].max())
+    assert table.edges["input:image"].high == float(surroundings.splits.calibration.inputs[0][:3].max())
 
 
 def test_a_channel_with_a_large_bias_keeps_it_within_int32() -> None:
@@ -81,7 +81,7 @@ def test_the_float_network_is_left_as_it_was() -> None:
 
 def test_no_samples_is_an_error() -> None:
     model = nets.model(nets.TINY_CONV)
-    empty = Samples(torch.zeros(0, 2, 8, 8), torch.zeros(0, dtype=torch.int64))
+    empty = Samples((torch.zeros(0, 2, 8, 8),), torch.zeros(0, dtype=torch.int64))
     surroundings = context(model)
     surroundings = replace(surroundings, splits=Splits(None, empty, None, ""))
     with pytest.raises(PassError) as caught:
@@ -102,7 +102,7 @@ def test_an_overflowing_network_is_refused_with_the_activation_named() -> None:
 def test_the_mse_observer_loses_less_than_min_max_on_a_bell_curve() -> None:
     model = nets.model(nets.TINY_CONV)
     surroundings = context(model, samples=2000)  # 256,000 values, the largest of which are rare
-    inputs = surroundings.splits.calibration.inputs
+    inputs = surroundings.splits.calibration.inputs[0]
     losses = {}
     for observer in ("mse", "min-max"):
         table = quantize(model, QuantizeOptions(observer=observer), surroundings).table  # type: ignore[arg-type]

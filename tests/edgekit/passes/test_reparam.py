@@ -194,7 +194,7 @@ def test_float32_rounding_beyond_the_tolerance_is_refused_with_the_error(make_mo
 def test_a_kernel_larger_than_an_ordinary_test_picture_is_checked_too(make_model, make_context, train_norms):
     model = make_model(nn.Sequential(nn.Conv2d(1, 2, (20, 4), bias=False), nn.BatchNorm2d(2)), (1, 1, 24, 10))
     train_norms(model.network)
-    calibration = Samples(torch.randn(4, 1, 24, 10), torch.zeros(4, dtype=torch.int64))
+    calibration = Samples((torch.randn(4, 1, 24, 10),), torch.zeros(4, dtype=torch.int64))
     merged = reparam(model, ReparamOptions(), make_context(calibration=calibration))
     x = model.example(2)[0]
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in merged.network.modules())

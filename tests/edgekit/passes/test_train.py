@@ -52,8 +52,8 @@ def test_it_learns_and_leaves_the_given_model_alone(make_model, make_context, sa
     trained = train(model, options, make_context(train=samples(256)))
     test = samples(200, seed=9)
     with torch.no_grad():
-        assert (trained.network(test.inputs).argmax(1) == test.labels).float().mean() > 0.95
-        assert (model.network(test.inputs).argmax(1) == test.labels).float().mean() < 0.6
+        assert (trained.network(test.inputs[0]).argmax(1) == test.labels).float().mean() > 0.95
+        assert (model.network(test.inputs[0]).argmax(1) == test.labels).float().mean() < 0.6
     _assert_equal(_state(model), before)
     assert trained.history == ("train",)
     assert not trained.network.training
@@ -121,7 +121,7 @@ def test_a_damaged_checkpoint_is_named(make_model, make_context, samples):
 
 def test_a_loss_that_is_not_finite_names_epoch_and_batch(make_model, make_context, samples):
     data = samples(64)
-    data.inputs[5] = math.nan
+    data.inputs[0][5] = math.nan
     with pytest.raises(PassError) as error:
         train(make_model(_network()), TrainOptions(epochs=2, batch_size=64), make_context(train=data))
     assert "nan" in error.value.what
@@ -158,7 +158,7 @@ def test_one_step_of_sgd_is_the_gradient_worked_out_by_torch(make_model, make_co
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     data = samples(8)
     expected = copy.deepcopy(network)
-    nn.functional.cross_entropy(expected(data.inputs), data.labels, label_smoothing=0.1).backward()
+    nn.functional.cross_entropy(expected(data.inputs[0]), data.labels, label_smoothing=0.1).backward()
     with torch.no_grad():  # weight decays, bias does not; one step, no warm-up: the peak rate
         expected[1].weight -= 0.5 * (expected[1].weight.grad + 0.25 * expected[1].weight)
         expected[1].bias -= 0.5 * expected[1].bias.grad
@@ -255,7 +255,7 @@ assert Accelerator().num_processes == processes
 torch.manual_seed(0)
 layers = torch.nn.Conv2d(1, 8, 3, 2, 1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(128, 4)
 network = torch.nn.Sequential(*layers)
-splits = SimpleNamespace(train=Samples(feeds["inputs"], feeds["labels"]), digest="")
+splits = SimpleNamespace(train=Samples((feeds["inputs"],), feeds["labels"]), digest="")
 context = SimpleNamespace(splits=splits, seed=0, folder=folder, progress=lambda *told: None)
 options = TrainOptions(epochs=2, batch_size=16, augment=("flip", "shift"), shift_pixels=1, ema_decay=0.9)
 fit(network, options, lambda outputs, inputs, labels: F.cross_entropy(outputs, labels), context, "train")
@@ -269,7 +269,7 @@ if torch.distributed.is_initialized():
 @pytest.mark.slow
 def test_two_processes_train_the_network_that_one_does(samples, tmp_path):
     data = samples(85)  # five batches of 16, and one of 5 that the processes share as 3 and 2
-    save_file({"inputs": data.inputs, "labels": data.labels}, tmp_path / "feeds")
+    save_file({"inputs": data.inputs[0], "labels": data.labels}, tmp_path / "feeds")
     (tmp_path / "script.py").write_text(_TWO_PROCESSES)
     trained = []
     for processes in (1, 2):

@@ -1,35 +1,43 @@
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
-from edgekit.data.samples import RawSamples
+from edgekit.data.metrics import METRICS
+from edgekit.data.samples import RawSamples, Samples
+from edgekit.data.score import Score
 from edgekit.errors import DeviceError
 from edgekit.pipeline.artifacts import HERE
 from edgekit.pipeline.board import evaluate_on, shown
 from edgekit.pipeline.progress import Silent
 from edgekit.profiling.inference import Inference
 from edgekit.schema.device import Device
+from edgekit.schema.metric import MetricSpec
+from edgekit.schema.tensors import InputSpec
 
 PI = Device(name="pi", target="raspberry-pi-5", transport="ssh", address="pi")
 LABELS = np.array([0, 1, 0, 1])
 
 
-def accuracy(outputs, labels) -> float:
-    return float((outputs.argmax(1) == labels).mean())
+SPECS = (InputSpec(name="image", shape=(1, 1)),)
 
 
-def artifact(path: str, inputs=("image",)):
-    row = SimpleNamespace(path=path, sample_inputs=list(inputs), outputs=[SimpleNamespace(network_name="logits")])
+def artifact(path: str):
+    row = SimpleNamespace(path=path, outputs=[SimpleNamespace(network_name="logits")])
     variant = SimpleNamespace(runtime="tflite-runtime", local_runtime="litert", format="tflite")
     return SimpleNamespace(path=path, row=row, planned=SimpleNamespace(variant=variant))
 
 
 def workshop(lines):
-    recipe = SimpleNamespace(model=SimpleNamespace(inputs=[SimpleNamespace(layout="NCHW")]), metric="top1")
+    recipe = SimpleNamespace(metric=MetricSpec(name="top1"))
+    raw = np.arange(4, dtype=np.uint8)[:, None]
     return SimpleNamespace(
-        data=SimpleNamespace(raw_test=RawSamples(np.arange(4, dtype=np.uint8)[:, None], LABELS)),
+        data=SimpleNamespace(
+            raw_test=RawSamples((raw,), LABELS),
+            test=Samples((torch.from_numpy(raw / 4).float(),), torch.from_numpy(LABELS)),
+        ),
         plan=SimpleNamespace(recipe=SimpleNamespace(recipe=recipe)),
-        metric=accuracy,
+        score=Score(METRICS["top1"]),
         reporter=SimpleNamespace(task=Silent().task, note=lines.append),
     )
 
@@ -48,7 +56,7 @@ def evaluated(shipped, *, most=None, instead_of=None, broken=""):
         return Inference({"logits": logits}, {}, runtime, "9")
 
     session = SimpleNamespace(device=PI)
-    found = evaluate_on(session, instead_of, shipped, workshop(lines), most, infer=infer)
+    found = evaluate_on(session, instead_of, shipped, workshop(lines), SPECS, most, infer=infer)
     return found, asked, lines
 
 
@@ -70,12 +78,10 @@ def test_fewer_samples_are_said_and_a_stand_in_is_labelled():
 
 
 def test_what_does_not_run_there_leaves_a_reason_and_the_others_are_tested():
-    two = artifact("two.onnx", inputs=("left", "right"))
-    found, _, _ = evaluated([artifact("model.onnx"), two, artifact("model.tflite")], broken="model.onnx")
+    found, _, _ = evaluated([artifact("model.onnx"), artifact("model.tflite")], broken="model.onnx")
     assert [row.artifact for row in found.rows] == ["model.tflite"]
     assert [(row.where, row.reason) for row in found.skipped] == [
         ("model.onnx on pi", "no reply in 30 s; switch it on"),
-        ("two.onnx", "samples of a calibration set have one input"),
     ]
     assert found.failed
 

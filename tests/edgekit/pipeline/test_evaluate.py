@@ -6,7 +6,8 @@ import torch
 
 from edgekit.data.metrics import METRICS
 from edgekit.data.samples import Samples
-from edgekit.errors import DataError, ModelError
+from edgekit.data.score import Score
+from edgekit.errors import DataError
 from edgekit.nets.load import build
 from edgekit.pipeline.artifacts import HERE
 from edgekit.pipeline.evaluate import check_samples, network_metric, network_outputs, run_artifact
@@ -18,11 +19,14 @@ from tests import nets
 
 from .test_parity import row
 
+SCORE = Score(METRICS["top1"])
+
 
 def test_outputs_do_not_depend_on_the_batch_and_the_network_is_left_as_it_was():
-    network = nets.model(nets.TINY_CONV).network.train()
+    model = nets.model(nets.TINY_CONV)
+    network = model.network.train()
     inputs = torch.randn(251, 2, 8, 8, generator=torch.Generator().manual_seed(1))
-    found = network_outputs(network, inputs)
+    (found,) = network_outputs(model, Samples((inputs,), torch.zeros(251))).values()
     assert network.training
     network.eval()
     with torch.no_grad():
@@ -32,35 +36,57 @@ def test_outputs_do_not_depend_on_the_batch_and_the_network_is_left_as_it_was():
 def test_the_metric_counts_every_sample_once():
     model = nets.model(nets.TINY_CONV)
     inputs = torch.randn(300, 2, 8, 8, generator=torch.Generator().manual_seed(1))
-    labels = torch.from_numpy(network_outputs(model.network, inputs).argmax(1))
+    labels = model.network(inputs).argmax(1)
     labels[:30] = (labels[:30] + 1) % 3
-    assert network_metric(model, Samples(inputs, labels), METRICS["top1"]) == pytest.approx(0.9)
+    assert network_metric(model, Samples((inputs,), labels), SCORE) == (pytest.approx(0.9), {})
 
 
-def test_a_network_of_two_inputs_is_refused():
+def test_parts_of_a_metric_come_with_it():
+    model = nets.model(nets.TINY_CONV)
+    inputs = torch.randn(300, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    samples = Samples((inputs,), model.network(inputs).argmax(1))
+    value, details = network_metric(model, samples, Score(METRICS["per_class"]))
+    assert (value, set(details.values())) == (1.0, {1.0})
+
+
+def test_a_network_of_two_inputs_takes_samples_of_two():
     spec = (InputSpec(name="a", shape=(1, 2)), InputSpec(name="b", shape=(1, 2)))
     model = build(ModelSource(factory="torch.nn:Bilinear", inputs=spec, arguments=_BILINEAR))
-    with pytest.raises(ModelError) as caught:
-        check_samples(model, Samples(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64)), "digits")
-    assert "2 inputs" in caught.value.what
+    left, right = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -1.0]])
+    both = Samples((left, right), torch.zeros(1, dtype=torch.int64))
+    check_samples(model, both, "digits")
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(network_outputs(model, both)["output"]), model.network(left, right))
+    with pytest.raises(DataError) as caught:
+        check_samples(model, Samples((left,), both.labels), "digits")
+    assert caught.value.what == "a sample has 1 inputs, and the network takes 2: a, b"
 
 
 def test_samples_of_another_shape_than_declared_are_refused():
     model = nets.model(nets.TINY_CONV)
-    check_samples(model, Samples(torch.zeros(3, 2, 8, 8), torch.zeros(3, dtype=torch.int64)), "digits")
+    check_samples(model, Samples((torch.zeros(3, 2, 8, 8),), torch.zeros(3, dtype=torch.int64)), "digits")
     with pytest.raises(DataError) as caught:
-        check_samples(model, Samples(torch.zeros(3, 2, 9, 8), torch.zeros(3, dtype=torch.int64)), "digits")
+        check_samples(model, Samples((torch.zeros(3, 2, 9, 8),), torch.zeros(3, dtype=torch.int64)), "digits")
     assert "(2, 9, 8)" in caught.value.what
     assert "(2, 8, 8)" in caught.value.what
     assert caught.value.where == "data: digits; model.inputs"
 
 
+def test_tokens_for_an_input_of_floats_are_refused():
+    model = nets.model(nets.TINY_CONV)
+    with pytest.raises(DataError) as caught:
+        check_samples(model, Samples((torch.zeros(3, 2, 8, 8).long(),), torch.zeros(3)), "digits")
+    assert "is int64" in caught.value.what
+    assert "dtype: int64" in caught.value.fix
+
+
+SPECS = (InputSpec(name="x", shape=(1, 2), layout="NC"),)
 _BILINEAR = {"in1_features": 2, "in2_features": 2, "out_features": 2}
 
 
 def test_parity_and_test_samples_go_in_one_job_and_are_told_apart():
-    expected = Expected(torch.ones(3, 2), {"y": torch.ones(3, 2)}, {"y": 0.5})
-    test = Samples(torch.tensor([[0.0, 5.0], [5.0, 0.0]]), torch.tensor([1, 1]))
+    expected = Expected((torch.ones(3, 2),), {"y": torch.ones(3, 2)}, {"y": 0.5})
+    test = Samples((torch.tensor([[0.0, 5.0], [5.0, 0.0]]),), torch.tensor([1, 1]))
     asked = []
 
     def infer(device, path, row, runtime, inputs, layouts):
@@ -69,9 +95,7 @@ def test_parity_and_test_samples_go_in_one_job_and_are_told_apart():
         outputs[0, 0] += 0.5  # one code off in a parity sample
         return Inference({"y": outputs}, {}, runtime, "1.2")
 
-    run = run_artifact(
-        HERE, Path("m.onnx"), row(), "onnxruntime", expected, test, METRICS["top1"], input_layout="NC", infer=infer
-    )
+    run = run_artifact(HERE, Path("m.onnx"), row(), "onnxruntime", expected, test, SCORE, specs=SPECS, infer=infer)
     assert asked == [(HERE, Path("m.onnx"), "onnxruntime", (5, 2), {"x": "NC"})]
     assert (run.metric, run.runtime) == (0.5, "onnxruntime 1.2")
     assert run.parity.max_code_error == 1

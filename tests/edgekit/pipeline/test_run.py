@@ -97,7 +97,7 @@ def test_steps_run_in_order_and_rows_say_what_was_before_and_after(run):
 def test_the_selection_metric_is_that_of_the_users_own_function(run):
     stages, _ = run("steps: []")
     data = find_data("own_code:samples")
-    outputs = stages.model[0].model.network(data.splits.selection.inputs).detach().numpy()
+    outputs = stages.model[0].model.network(data.splits.selection.inputs[0]).detach().numpy()
     labels = data.splits.selection.labels.numpy()
     assert stages.rows[0].after.metric == np.mean(outputs.argmax(1) == labels)
 

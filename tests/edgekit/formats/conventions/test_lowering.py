@@ -113,8 +113,8 @@ def test_bias_correction_takes_back_the_mean_error_of_rounded_weights(name: str)
     plain = nets.model(nets.TINY_CONV)
     surroundings = context(plain)
     calibration = surroundings.splits.calibration
-    x = calibration.inputs + 3.0  # inputs with a mean, as behind a ReLU
-    splits = replace(surroundings.splits, calibration=Samples(x, calibration.labels))
+    x = calibration.inputs[0] + 3.0  # inputs with a mean, as behind a ReLU
+    splits = replace(surroundings.splits, calibration=Samples((x,), calibration.labels))
     real = _first_layer(trace(plain).module, x, "conv.weight", "conv.bias")
     shifts = {}
     for correct in ("none", "analytic"):

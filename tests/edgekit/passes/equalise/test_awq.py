@@ -23,7 +23,7 @@ def test_the_ratio_is_the_one_that_loses_least_behind_the_layer():
     model = _with_outlier(Pair(), (1, 5))
     task, before = task_of(model, 32, weights="int3", group_size=3)
     with torch.no_grad():
-        x = F.relu(model.network.first(task.samples().inputs))
+        x = F.relu(model.network.first(task.samples().inputs[0]))
     weight, magnitude = before["second.weight"], x.abs().mean(0)
 
     def loss(ratio):
@@ -64,7 +64,7 @@ def test_a_packed_projection_loses_less_than_with_its_scales_as_they_came():
         network.load_state_dict({**tensors, **rounded})
         found = []
         handle = network.out.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach()))
-        network(task.samples().inputs.double())
+        network(task.samples().inputs[0].double())
         handle.remove()
         return found[0] * tensors["out.weight"].norm(dim=0) / before["out.weight"].norm(dim=0)
 

@@ -15,7 +15,7 @@ def _columns(weight):
 
 def _activation(model, task, tensors):
     model.network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    x = task.samples().inputs
+    x = task.samples().inputs[0]
     with torch.no_grad():
         return F.relu(model.network.first(x)).abs().amax(0).double()
 
@@ -46,7 +46,7 @@ def test_an_outlier_of_a_norms_gain_goes_into_the_weights():
         model.network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         handle = model.network.norm2.register_forward_hook(lambda *args: found.append(args[2]))
         with torch.no_grad():
-            model.network(task.samples().inputs)
+            model.network(task.samples().inputs[0])
         handle.remove()
         return found[0].abs().flatten(0, 1).amax(0)
 
@@ -74,7 +74,7 @@ def test_activations_of_a_stream_count_relative_to_their_own_largest_channel():
         model.network.branch.bias *= 100
     task, before = task_of(model, alpha=1.0)
     with torch.no_grad():
-        inner = F.relu(model.network.first(task.samples().inputs))
+        inner = F.relu(model.network.first(task.samples().inputs[0]))
         sums = inner + model.network.branch(inner)
     # what a kernel writes: the first activation, the branch, and the sum behind its ReLU
     seen = [part.abs().amax(0).double() for part in (inner, model.network.branch(inner), F.relu(sums))]

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekit.data.metrics import Metric
 from edgekit.data.samples import Samples
+from edgekit.data.score import Score
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.nets.quantisation import QuantisationTable
@@ -59,8 +61,8 @@ def surroundings(model: Model, samples: int = 60) -> tuple[Context, list[Any]]:
     records: list[Any] = []
     found = replace(
         found,
-        splits=replace(found.splits, selection=Samples(inputs, torch.arange(samples))),
-        metric=nearness(model, inputs),
+        splits=replace(found.splits, selection=Samples((inputs,), torch.arange(samples))),
+        score=Score(Metric(nearness(model, inputs), is_share=False)),
         lower=Simulated,
         record=records.append,
     )

@@ -21,10 +21,10 @@ def error_of(task: Task, table: QuantisationTable, edges: tuple[str, ...] | None
     """Mean squared error of the last convolution's outputs behind its activation function; none: all grids."""
     program = trace(task.model, 40)
     node = program.node("/relu_2")
-    inputs = task.samples.inputs[:40]
+    inputs = task.samples.inputs[0][:40]
     values = []
     for simulation in (Simulation(program, table, (), ()), Simulation(program, table, edges)):
-        (found,) = Stream(program, [inputs]).values([node], simulation)
+        (found,) = Stream(program, [(inputs,)]).values([node], simulation)
         values.append(found[node])
     return float((values[1] - values[0]).square().mean())
 

@@ -39,7 +39,7 @@ def _network(**options: object) -> tuple[Task, QuantisationTable, Program, Tenso
     model = nets.model(nets.TINY_CONV)
     context, _ = surroundings(model)
     task, table = task_of(model, context, weights="int4", **options)
-    return task, table, trace(model, 40), task.samples.inputs[:40]
+    return task, table, trace(model, 40), task.samples.inputs[0][:40]
 
 
 @pytest.mark.parametrize("before", ["none", "analytic"])

@@ -28,7 +28,7 @@ model = Model(network, source, find_outputs(network, source))
 # samples that differ and take no memory: windows of one long row of noise
 noise = torch.randn(1024 + 10_000, generator=torch.Generator().manual_seed(0))
 inputs = noise.as_strided((count, 1, 32, 32), (1, 1024, 32, 1))
-given = replace(context(model), splits=Splits(None, Samples(inputs, torch.zeros(count).long()), None, ""))
+given = replace(context(model), splits=Splits(None, Samples((inputs,), torch.zeros(count).long()), None, ""))
 quantize(model, QuantizeOptions(), given)
 print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 """

@@ -52,7 +52,7 @@ def _statistics(network: nn.Module, inputs: Tensor) -> list[tuple[Tensor, Tensor
 
 def test_the_statistics_of_the_made_samples_are_those_remembered() -> None:
     model, _ = _model()
-    made = synthetic_samples(model, 32, context(model)).inputs
+    made = synthetic_samples(model, 32, context(model)).inputs[0]
     assert made.shape == (32, 2, 8, 8)
     norms = [layer for layer in model.network.children() if isinstance(layer, nn.BatchNorm2d)]
     noise = torch.randn(made.shape, generator=torch.Generator().manual_seed(0))
@@ -76,7 +76,7 @@ def test_ranges_are_near_those_of_real_samples_and_noise_is_not() -> None:
         return torch.tensor([edge.scale for edge in table.edges.values()])
 
     noise = scales()
-    surroundings = replace(surroundings, splits=Splits(None, Samples(inputs, torch.zeros(256).long()), None, ""))
+    surroundings = replace(surroundings, splits=Splits(None, Samples((inputs,), torch.zeros(256).long()), None, ""))
     real = scales()
     made = scales(calibration="data-free")
     assert (made / real).log2().abs().max() < 1
@@ -95,7 +95,7 @@ def test_the_network_is_left_as_it_was() -> None:
 def test_the_seed_decides() -> None:
     model, _ = _model()
     surroundings = context(model)
-    one, again, other = (synthetic_samples(model, 3, replace(surroundings, seed=seed)).inputs for seed in (5, 5, 6))
+    one, again, other = (synthetic_samples(model, 3, replace(surroundings, seed=seed)).inputs[0] for seed in (5, 5, 6))
     assert one.equal(again)
     assert not one.equal(other)
 
@@ -103,7 +103,7 @@ def test_the_seed_decides() -> None:
 def test_the_row_says_that_the_samples_are_made_and_none_was_read() -> None:
     model, _ = _model()
     rows: list[object] = []
-    empty = Samples(torch.zeros(0, 2, 8, 8), torch.zeros(0, dtype=torch.int64))
+    empty = Samples((torch.zeros(0, 2, 8, 8),), torch.zeros(0, dtype=torch.int64))
     surroundings = replace(context(model), record=rows.append, splits=Splits(None, empty, None, ""), seed=3)
     quantize(model, QuantizeOptions(calibration="data-free", samples=5), surroundings)
     (row,) = rows

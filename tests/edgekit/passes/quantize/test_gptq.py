@@ -71,7 +71,7 @@ def test_the_order_of_samples_says_nothing() -> None:
     model = nets.model(nets.TINY_CONV)
     context, _ = surroundings(model)
     task, table = task_of(model, context, weights="int4", bias_correction="none")
-    backwards = replace(task, samples=replace(task.samples, inputs=task.samples.inputs.flip(0)))
+    backwards = replace(task, samples=replace(task.samples, inputs=(task.samples.inputs[0].flip(0),)))
     first, second = round_by_gptq(task, table), round_by_gptq(backwards, table)
     same = sum(int((first.weights[n].codes == second.weights[n].codes).sum()) for n in first.weights)
     assert same >= 0.98 * sum(codes.codes.numel() for codes in first.weights.values())

@@ -20,8 +20,8 @@ def drop_of(model: Model, table: QuantisationTable, context) -> float:
     selection = context.splits.selection
     program = Simulated(replace(model, table=table), len(selection))
     with torch.no_grad():
-        outputs = program(selection.inputs).numpy()
-    return 1.0 - context.metric(outputs, selection.labels.numpy())
+        outputs = program(selection.inputs[0]).numpy()
+    return 1.0 - context.score.metric(outputs, selection.labels.numpy())
 
 
 def test_what_holds_is_left_as_it_is() -> None:

@@ -46,16 +46,16 @@ def _task(cell: str) -> tuple[Task, QuantisationTable]:
     inputs[:, -1] = 0
     context, _ = surroundings(model, 64)
     task, table = task_of(model, context, weights="int3", rounding_iterations=60)
-    samples = Samples(inputs, torch.zeros(64, dtype=torch.int64))
+    samples = Samples((inputs,), torch.zeros(64, dtype=torch.int64))
     return replace(task, samples=samples), table
 
 
 def _error(task: Task, table: QuantisationTable) -> float:
     """Mean squared error of the answers with the weights' codes alone."""
     program = trace(task.model, 64)
-    found = simulate(Simulation(program, table, ()), task.samples.inputs, 64)
+    found = simulate(Simulation(program, table, ()), task.samples.inputs[0], 64)
     with torch.no_grad():
-        return float((found - task.model.network(task.samples.inputs)).square().mean())
+        return float((found - task.model.network(task.samples.inputs[0])).square().mean())
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

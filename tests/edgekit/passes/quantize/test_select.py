@@ -32,7 +32,7 @@ def _tiny() -> tuple[Model, Context, Samples]:
     model = nets.model(nets.TINY_CONV)
     surroundings = context(model, COUNT)
     pool = surroundings.splits.calibration
-    labelled = Samples(pool.inputs * torch.linspace(0.1, 3, COUNT)[:, None, None, None], torch.arange(COUNT) % 3)
+    labelled = Samples((pool.inputs[0] * torch.linspace(0.1, 3, COUNT)[:, None, None, None],), torch.arange(COUNT) % 3)
     return model, replace(surroundings, splits=Splits(None, labelled, None, "")), labelled
 
 
@@ -56,7 +56,7 @@ def _features(model: Model, inputs: Tensor) -> NDArray[np.float64]:
 def test_features_are_what_the_last_layer_reads(method: str) -> None:
     model, surroundings, pool = _tiny()
     choose = Choose(method=method, count=12, seed=3, bins=4)  # type: ignore[arg-type]
-    features = _features(model, pool.inputs)
+    features = _features(model, pool.inputs[0])
     wanted = k_centre(features, 12, 3) if method == "k-centre" else sample_bins(bins_of(features, 4), 12, 3)
     assert chosen(model, choose, pool, surroundings).tolist() == wanted.tolist()
 
@@ -67,7 +67,7 @@ def test_features_of_a_convolution_are_averaged_over_positions() -> None:
     model = Model(network, source, find_outputs(network, source))
     _, surroundings, pool = _tiny()
     with torch.no_grad():
-        features = network[:2](pool.inputs).mean((2, 3)).double().numpy()
+        features = network[:2](pool.inputs[0]).mean((2, 3)).double().numpy()
     choose = Choose(method="k-centre", count=9)
     assert chosen(model, choose, pool, surroundings).tolist() == k_centre(features, 9, 0).tolist()
 
@@ -75,7 +75,7 @@ def test_features_of_a_convolution_are_averaged_over_positions() -> None:
 def test_the_guard_looks_at_every_activation_of_every_sample() -> None:
     model, surroundings, pool = _tiny()
     choose = Choose(method="random", count=41, range_guard=True)
-    values = _activations(model, pool.inputs)
+    values = _activations(model, pool.inputs[0])
     magnitudes = torch.stack([v.flatten(1).abs().amax(1) for v in values], 1).double().numpy()
     plain = choose_indices(choose, None, pool.labels.numpy())
     assert chosen(model, choose, pool, surroundings).tolist() == with_range_guard(plain, magnitudes).tolist()
@@ -104,7 +104,7 @@ def test_ranges_are_those_of_the_chosen_samples_and_the_row_says_which() -> None
     choose = Choose(method="class-balanced", count=10, seed=7)
     made, row, pool = _quantised(QuantizeOptions(observer="min-max", choose=choose))
     wanted = choose_indices(choose, None, pool.labels.numpy())
-    taken = pool.inputs[wanted]
+    taken = pool.inputs[0][wanted]
     assert made.table is not None
     assert made.table.edges["input:image"].high == float(taken.max())
     assert (row.source, row.count, row.chosen, row.indices) == ("samples", 10, choose, tuple(wanted.tolist()))
@@ -128,7 +128,7 @@ def test_fewer_samples_are_the_first_of_the_chosen() -> None:
 def test_without_a_choice_the_row_names_no_indices() -> None:
     _, row, pool = _quantised(QuantizeOptions(samples=5))
     assert (row.count, row.chosen, row.indices) == (5, None, ())
-    assert row.digest == hashlib.sha256(b"(5, 2, 8, 8)\n" + pool.inputs[:5].numpy().tobytes()).hexdigest()
+    assert row.digest == hashlib.sha256(b"(5, 2, 8, 8)\n" + pool.inputs[0][:5].numpy().tobytes()).hexdigest()
 
 
 def test_too_many_are_refused() -> None:

@@ -27,7 +27,7 @@ def test_a_weights_noise_is_that_of_the_network_with_this_weight_alone_rounded()
     task, table = task_of(model, context, weights="int4", bias_correction="none")
     found = measure_sensitivity(task, table, ("int4", "int8", "float"))
     program = trace(model, 32)
-    inputs = task.samples.inputs[:32]
+    inputs = task.samples.inputs[0][:32]
     reference = program.module(inputs)
     set_tensor(program.module, "pointwise.weight", table.weights["pointwise.weight"].values())
     rounded = program.module(inputs)
@@ -44,9 +44,9 @@ def test_noise_of_single_parts_adds_up_to_that_of_the_whole() -> None:
     found = measure_sensitivity(task, table, ("int8",))
     summed = sum(noise.get("int8", 0.0) for noise in found.weights) + sum(found.wires)
     program = trace(model, 32)
-    inputs = task.samples.inputs[:32]
-    reference = outputs_of(fx.Interpreter(program.module), inputs, 32)
-    whole = noise_of(outputs_of(Simulation(program, table), inputs, 32), reference)
+    inputs = task.samples.inputs[0][:32]
+    reference = outputs_of(fx.Interpreter(program.module), [inputs], 32)
+    whole = noise_of(outputs_of(Simulation(program, table), [inputs], 32), reference)
     assert summed == pytest.approx(whole, rel=0.5)
     assert min(found.wires) > 0
 

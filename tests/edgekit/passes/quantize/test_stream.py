@@ -28,7 +28,7 @@ def test_values_are_those_of_the_whole_network_wherever_the_stream_stands() -> N
     batches = [torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     last = operators(program)[-1]
     wanted = [program.module(batch) for batch in batches]
-    stream = Stream(program, batches)
+    stream = Stream(program, [(batch,) for batch in batches])
     for piece in cut(program)[:-1]:
         interpreter = fx.Interpreter(program.module)
         found = [values[last] for values in stream.values([last], interpreter)]
@@ -39,7 +39,7 @@ def test_values_are_those_of_the_whole_network_wherever_the_stream_stands() -> N
 
 def test_what_was_run_is_not_run_again_and_only_what_is_read_later_is_kept() -> None:
     program = trace(nets.model(nets.TINY_RESIDUAL), 4)
-    stream = Stream(program, [torch.randn(4, 1, 6, 6)])
+    stream = Stream(program, [(torch.randn(4, 1, 6, 6),)])
     pieces = cut(program)
     interpreter = _Counting(program.module)
     index = next(i for i, piece in enumerate(pieces) if "conv2/conv2d" in piece.layers)
@@ -57,10 +57,10 @@ def test_samples_lie_in_equal_batches() -> None:
         context, _ = surroundings(model)
         (inputs,) = model.example(count)
         task, _ = task_of(model, context)
-        samples = type(task.samples)(inputs, torch.zeros(count, dtype=torch.int64))
+        samples = type(task.samples)((inputs,), torch.zeros(count, dtype=torch.int64))
         _, found = traced_batches(type(task)(model, samples, task.options, context))
-        assert [len(batch) for batch in found] == [size] * batches
-        torch.testing.assert_close(torch.cat(found), inputs[: size * batches])
+        assert [len(batch) for (batch,) in found] == [size] * batches
+        torch.testing.assert_close(torch.cat([batch for (batch,) in found]), inputs[: size * batches])
     assert MOST_SAMPLES == 1024
 
 
@@ -71,7 +71,7 @@ def test_the_two_streams_of_a_prefix_are_the_float_and_the_rounded_network() -> 
     prefix = Prefix.of(task)
     prefix.run(cut(prefix.program)[0].nodes, table)
     last = operators(prefix.program)[-1]
-    inputs = task.samples.inputs
+    inputs = task.samples.inputs[0]
     size = len(inputs) // len(prefix.exact)
     for index, values in enumerate(prefix.exact.values([last], prefix.floating(table))):
         torch.testing.assert_close(values[last], model.network(inputs[index * size : (index + 1) * size]))
