@@ -1,8 +1,9 @@
-"""From what a recipe says of a network to a Model: call the factory, load the weights, see what comes out."""
+"""From what a recipe says of a network to a Model: make it, load the weights, see what comes out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -12,9 +13,12 @@ from edgekit.errors import ModelError
 from edgekit.nets.checkpoint import read_state
 from edgekit.nets.fit import check_finite, load_state
 from edgekit.nets.model import Model
+from edgekit.nets.pt2.network import ExportedNetwork
+from edgekit.nets.pt2.read import declared_inputs, read_exported
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.reference import import_function
 from edgekit.schema.tensors import DType, OutputSpec
+from edgekit.schema.weight_files import check_sha256, files_of, sha256_of
 
 _DTYPES: Mapping[torch.dtype, DType] = {
     torch.float32: "float32",
@@ -37,7 +41,12 @@ def build(source: ModelSource, seed: int = 0) -> Model:
         ModelError: the factory fails, the weights do not fit or are not finite, or the network does not take the
             declared inputs.
     """
+    if source.file is not None:
+        files = files_of(Path(source.file), f"model.{source.key}")
+        source = source.model_copy(update={"sha256": source.sha256 or sha256_of(files)})
     network = construct(source, seed)
+    if not source.inputs and isinstance(network, ExportedNetwork):
+        source = source.model_copy(update={"inputs": declared_inputs(network.graph, source.where)})
     if source.checkpoint is not None:
         load_state(network, read_state(source.checkpoint), source.checkpoint)
     check_finite(network, f"model.checkpoint: {source.checkpoint.path}" if source.checkpoint else source.where)
@@ -45,7 +54,20 @@ def build(source: ModelSource, seed: int = 0) -> Model:
 
 
 def construct(source: ModelSource, seed: int = 0) -> nn.Module:
-    """The factory's network in eval mode, without its checkpoint; the global random state is left as it was."""
+    """The network in eval mode, without its checkpoint; the global random state is left as it was.
+
+    Raises:
+        DataError: a file is absent, or another one than its sha256 says.
+        ModelError: the factory fails, or the file is refused.
+    """
+    if source.pt2 is not None:
+        where = "model.pt2"
+        check_sha256(files_of(Path(source.pt2), where), source.sha256, "model.sha256")
+        return read_exported(Path(source.pt2), where)
+    return _call_factory(source, seed)
+
+
+def _call_factory(source: ModelSource, seed: int) -> nn.Module:
     assert source.factory is not None
     factory = import_function(source.factory, "model.factory", ModelError)
     try:

@@ -120,12 +120,13 @@ def load_table(folder: Path) -> QuantisationTable:
 
 
 def model_digest(model: Model) -> str:
-    """sha256 over everything that `save_model` writes but where its checkpoint lay, hexadecimal.
+    """sha256 over everything that `save_model` writes but where its files lay, hexadecimal.
 
-    The checkpoint's numbers are among the weights, so two models from the same file in two folders are equal.
+    A checkpoint's numbers are among the weights, a file's sha256 is in its source: two models from the same file in
+    two folders are equal.
     """
     digest = hashlib.sha256()
-    for name, content in _files(replace(model, source=model.source.model_copy(update={"checkpoint": None}))):
+    for name, content in _files(replace(model, source=model.source.without_places)):
         digest.update(f"{name} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()
@@ -192,7 +193,7 @@ def _put_weights(network: nn.Module, state: Mapping[str, Tensor], folder: Path, 
         raise ModelError(
             f"the weights are for another network; {len(differ)} differ, such as {differ[0]}",
             f"{folder}: {source.where}",
-            "the factory's code changed since the model was saved: build it again",
+            "what it is made from changed since the model was saved: build it again",
         )
     with torch.no_grad():
         for name, tensor in own.items():

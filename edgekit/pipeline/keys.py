@@ -68,11 +68,10 @@ def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
 
     A checkpoint that is absent gives a key of its own; loading it is what raises.
     """
-    described = source.model_dump(mode="json", exclude={"checkpoint"})
+    described = source.without_places.model_dump(mode="json", exclude={"sha256"})
     checkpoint: dict[str, object] | None = None
     if source.checkpoint is not None:
         checkpoint = source.checkpoint.model_dump(mode="json", exclude={"path", "sha256"})
-        checkpoint["content"] = weights_digest(Path(source.checkpoint.path))
     own = [module_of(source.factory)] if source.factory else []
     code = follow_modules(["edgekit.nets.load", *_MEASURED_BY, *own])
     return keyed(
@@ -80,6 +79,7 @@ def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
             "pass": "load",
             "source": described,
             "checkpoint": checkpoint,
+            "weights": None if source.weights is None else weights_digest(source),
             "seed": seed,
             "data": around.data,
             "metric": around.metric,
@@ -235,10 +235,10 @@ def artifact_run_key(variant: Variant, artifact: str, codes: int, around: Surrou
     )
 
 
-def weights_digest(path: Path) -> str:
-    """Digest of a checkpoint, with every shard if it is an index of some; `absent` where it cannot be read whole."""
+def weights_digest(source: ModelSource) -> str:
+    """Digest of the files that a model's weights are in; `absent` where they cannot be read, or it has none."""
     try:
-        return sha256_of(files_of(path, "model.checkpoint.path"))
+        return "absent" if source.weights is None else sha256_of(files_of(Path(source.weights), source.key))
     except EdgekitError:  # loading it is what raises
         return "absent"
 

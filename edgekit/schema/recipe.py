@@ -35,7 +35,8 @@ class Checkpoint(Record):
     )
 
 
-_SOURCES = ("factory", "onnx")  # of which a model has one
+_SOURCES = ("factory", "onnx", "pt2")  # of which a model has one
+_FILES = ("onnx", "pt2")  # that hold structure, weights and inputs
 
 
 class ModelSource(Record):
@@ -44,11 +45,15 @@ class ModelSource(Record):
     factory: str | None = Field(None, description="package.module:function that returns a torch.nn.Module")
     arguments: dict[str, Any] = Field(default_factory=dict, description="what the factory is called with")
     onnx: str | None = Field(None, description="an .onnx file, operator set 7 or later, with its weights")
+    pt2: str | None = Field(None, description="a .pt2 file of torch.export.save, with its weights; it is not unpickled")
+    sha256: str | None = Field(
+        None, description="refuse an .onnx or .pt2 file if its digest differs; a build records it"
+    )
     checkpoint: Checkpoint | None = None
     inputs: tuple[InputSpec, ...] = Field(
         (),
         description="name and shape of each input, batch first: [{name: image, shape: [1, 3, 32, 32]}]; "
-        "read from an .onnx file where not given",
+        "read from an .onnx or .pt2 file where not given",
     )
 
     @model_validator(mode="after")
@@ -56,20 +61,37 @@ class ModelSource(Record):
         given = [name for name in _SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
             found = f"both {' and '.join(given)}" if given else f"none of {', '.join(_SOURCES)}"
-            fix = "write factory: package.module:function, or onnx: model.onnx"
+            fix = "write factory: package.module:function, or onnx: model.onnx, or pt2: model.pt2"
             raise refusal(f"a model has one source, and this has {found}", fix)
         extra = next((name for name in ("arguments", "checkpoint") if getattr(self, name)), None)
-        if self.factory is None and extra is not None:
+        if self.key in _FILES and extra is not None:
             raise refusal(f"{extra!r} is for a factory, and the model is a file", f"remove {extra}")
-        if self.factory is not None and not self.inputs:
+        if self.key not in _FILES and self.sha256 is not None:
+            raise refusal("'sha256' is of a file, and the model is none", "write it into checkpoint")
+        if self.key not in _FILES and not self.inputs:
             fix = "add inputs: name and shape of each input, batch first: [{name: image, shape: [1, 3, 32, 32]}]"
             raise refusal("key 'inputs' is missing", fix)
         return self
 
     @property
     def key(self) -> str:
-        """Which of its keys names the source: factory or onnx."""
+        """Which of its keys names the source: factory, onnx or pt2."""
         return next(name for name in _SOURCES if getattr(self, name) is not None)
+
+    @property
+    def file(self) -> str | None:
+        """The file that holds the whole network, if one does."""
+        return self.reference if self.key in _FILES else None
+
+    @property
+    def weights(self) -> str | None:
+        """The file that the weights are in; None: they are the factory's own."""
+        return self.file if self.checkpoint is None else self.checkpoint.path
+
+    @property
+    def without_places(self) -> "ModelSource":
+        """The same but for where files lie: their content counts by digest."""
+        return self.model_copy(update={"checkpoint": None, **({self.key: "file"} if self.file else {})})
 
     @property
     def reference(self) -> str:

@@ -45,6 +45,16 @@ def test_an_index_of_weights_counts_by_its_shards(workplace):
     assert len(found) == 3
 
 
+def test_a_file_that_is_the_network_counts_by_content(workplace):
+    def found(path):
+        return key(ModelSource(pt2=path), 0)
+
+    for name, content in (("a.pt2", b"one"), ("b.pt2", b"one"), ("c.pt2", b"two")):
+        (workplace / name).write_bytes(content)
+    assert found("a.pt2") == found("b.pt2")
+    assert len({found("a.pt2"), found("c.pt2"), found("absent.pt2"), key(ModelSource(onnx="a.pt2"), 0)}) == 4
+
+
 def test_seed_and_arguments_and_checkpoint_options_count(workplace):
     (workplace / "w.npz").write_bytes(b"one")
     found = {

@@ -14,6 +14,9 @@ X = [{"name": "x", "shape": [1, 4]}]
     [
         ({"inputs": X}, "none of", "factory: package.module:function"),
         ({"factory": "net:make", "onnx": "net.onnx", "inputs": X}, "both factory and onnx", "onnx: model.onnx"),
+        ({"factory": "net:make", "pt2": "net.pt2", "inputs": X}, "both factory and pt2", "pt2: model.pt2"),
+        ({"factory": "net:make", "sha256": "0" * 64, "inputs": X}, "'sha256' is of a file", "checkpoint"),
+        ({"pt2": "net.pt2", "checkpoint": {"path": "w.pth"}}, "'checkpoint' is for a factory", "remove checkpoint"),
         ({"factory": "net:make"}, "'inputs' is missing", "name and shape of each input"),
         ({"onnx": "net.onnx", "arguments": {"a": 1}}, "'arguments' is for a factory", "remove arguments"),
         ({"onnx": "net.onnx", "checkpoint": {"path": "w.pth"}}, "'checkpoint' is for a factory", "remove checkpoint"),
