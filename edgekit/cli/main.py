@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import importlib
+import shutil
 import tempfile
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +18,7 @@ from edgekit import __version__
 from edgekit.cli.output import print_error
 from edgekit.errors import DeviceError, EdgekitError, MissingExtraError
 from edgekit.schema.find import suggest
+from edgekit.store.place import default_home
 
 # name -> where its click command is, and its line in --help; printing the help so imports none of them
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -38,6 +41,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("edgekit.cli.doctor:doctor", "Check this machine, and say how to fix what is wrong."),
 }
 
+_LEAST_FREE_BYTES = 1 << 20
 EXIT_ERROR, EXIT_DEVICE, EXIT_INTERRUPTED = 1, 4, 130
 _AS_JSON = "edgekit.as_json"
 
@@ -93,7 +97,7 @@ class LazyGroup(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe has gone; click ends quietly
                 raise
-            where = str(error.filename or "the system")
+            where = str(error.filename or _full_disks() or "the system")
             found = EdgekitError(f"{error.strerror or error}", where, "check free space and permissions")
             print_error(found, ctx.meta[_AS_JSON])
             ctx.exit(EXIT_ERROR)
@@ -102,6 +106,17 @@ class LazyGroup(click.Group):
         except Exception as error:  # a bug of ours: the user gets a message, and we the traceback
             print_error(_fault(error), ctx.meta[_AS_JSON])
             ctx.exit(EXIT_ERROR)
+
+
+def _full_disks() -> str:
+    """Folders that edgekit writes to and whose disks are full: an error of writing does not say where it was."""
+    folders = {"temporary files": Path(tempfile.gettempdir()), "working directory": Path(), "store": default_home()}
+    found = (f"{what}: {path.resolve()}" for what, path in folders.items() if path.exists() and _is_full(path))
+    return ", ".join(found)
+
+
+def _is_full(path: Path) -> bool:
+    return shutil.disk_usage(path).free < _LEAST_FREE_BYTES
 
 
 def _fault(error: Exception) -> EdgekitError:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from edgekit.errors import StoreError
@@ -123,10 +123,12 @@ class Database:
         try:
             yield
         except (SQLAlchemyError, ImportError) as err:  # ImportError: the driver of another database
+            said = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err  # without SQLAlchemy's links
             raise StoreError(
-                f"the profile database failed: {err}",
+                f"the profile database failed: {said}",
                 self.where,
-                "check that it is a database, can be written and is reachable; PostgreSQL needs the extra `postgres`",
+                "check that its disk has space and that it is a database, can be written and is reachable; PostgreSQL "
+                "needs the extra: pip install 'edgekit[postgres]'",
             ) from err
 
 

@@ -6,6 +6,7 @@
 An entry appears by one rename, so it is whole or not there. The store moves bytes: it opens none of the step's files.
 """
 
+import errno
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from edgekit.store.folders import building_folder, remove_folder, sync_folder, s
 
 _log = logging.getLogger(__name__)
 _ENTRY = "entry.json"
+_DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -109,7 +111,8 @@ class StepStore:
 
         Args:
             key: of `step_key`.
-            write: writes files into the folder. What it raises passes through, and nothing is stored.
+            write: writes files into the folder. What it raises passes through, unless the disk is full, and nothing is
+                stored.
             parts: what the key was made of, for `why_not_stored`.
 
         Raises:
@@ -120,6 +123,8 @@ class StepStore:
             try:
                 write(folder)
             except OSError as err:
+                if err.errno in _DISK_REFUSES:  # the store's own matter, whoever writes; such an error names no file
+                    raise
                 raise _WriteFailedError(err) from err
             entry = Entry.model_validate({"key": key, "parts": _plain(parts or {}), "files": _list_files(folder)})
             (folder / _ENTRY).write_bytes(canonical_json(entry.model_dump(mode="json")))

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import logging
@@ -104,6 +105,20 @@ def test_a_failed_write_stores_nothing_and_its_error_passes_through(tmp_path):
     with pytest.raises(FileNotFoundError, match="the step's own"):
         store.put(key, fail)
     assert store.find(key) is None
+    assert list((tmp_path / key[:2]).iterdir()) == []
+
+
+def test_a_disk_that_fills_while_a_step_writes_is_the_stores_error_and_names_the_path(tmp_path):
+    store, key = StepStore(tmp_path), step_key(PARTS)
+
+    def fail(folder: Path) -> None:
+        write(folder)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # what write() raises: it names no file
+
+    with pytest.raises(StoreError) as caught:
+        store.put(key, fail)
+    assert "No space left on device" in caught.value.what
+    assert caught.value.where == str(tmp_path / key[:2] / key)
     assert list((tmp_path / key[:2]).iterdir()) == []
 
 
