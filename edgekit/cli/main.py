@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import shutil
+import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
@@ -42,6 +43,15 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 
 _LEAST_FREE_BYTES = 1 << 20
+# top-level module -> the extra that brings it
+_EXTRAS = {
+    **dict.fromkeys(("torch", "torchao", "accelerate", "torch_pruning", "sklearn", "scipy"), "torch"),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx"),
+    **dict.fromkeys(("litert_torch", "ai_edge_litert"), "tflite"),
+    "PIL": "images",
+    "matplotlib": "report",
+    "psycopg": "postgres",
+}
 EXIT_ERROR, EXIT_DEVICE, EXIT_INTERRUPTED = 1, 4, 130
 _AS_JSON = "edgekit.as_json"
 
@@ -121,8 +131,9 @@ def _is_full(path: Path) -> bool:
 
 def _fault(error: Exception) -> EdgekitError:
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("edgekit"):
-        fix = "pip install 'edgekit[all]'; `edgekit doctor` says what is missing"
-        return MissingExtraError(f"{error.name.partition('.')[0]} is not installed", "this environment", fix)
+        library = error.name.partition(".")[0]
+        fix = f"pip install 'edgekit[{_EXTRAS.get(library, 'all')}]'; `edgekit doctor` says what else is missing"
+        return MissingExtraError(f"{library} is not installed", f"this environment: {sys.prefix}", fix)
     handle, path = tempfile.mkstemp(prefix="edgekit-fault-", suffix=".txt")
     with open(handle, "w", encoding="utf-8") as file:
         traceback.print_exception(error, file=file)

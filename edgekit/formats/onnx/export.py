@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import fx
 
-from edgekit.errors import FormatError
+from edgekit.errors import FormatError, MissingExtraError
 from edgekit.formats.artifact import Artifact
 from edgekit.formats.conventions.convention import find_convention
 from edgekit.formats.conventions.lowering import Lowered, lower
@@ -99,7 +99,14 @@ def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.Model
                 external_data=False,
                 verbose=False,
             )
-        except Exception as err:  # the exporter raises many kinds; all mean that an operator is not expressible
+        except Exception as err:  # the exporter raises many kinds; the others mean that an operator is not expressible
+            if isinstance(err, ImportError) or isinstance(err.__cause__, ImportError):
+                missing = err if isinstance(err, ImportError) else err.__cause__
+                raise MissingExtraError(
+                    f"{getattr(missing, 'name', None) or 'a library'} is not installed: {missing}",
+                    "format onnx",
+                    "pip install 'edgekit[onnx]'",
+                ) from err
             raise FormatError(
                 f"the ONNX exporter refused the network: {str(err).splitlines()[0]}",
                 model.source.where,

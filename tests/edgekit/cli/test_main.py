@@ -1,6 +1,7 @@
 import errno
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -8,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgekit import __version__
-from edgekit.cli.main import COMMANDS, LazyGroup, cli
+from edgekit.cli.main import _EXTRAS, COMMANDS, LazyGroup, cli
 from edgekit.errors import DeviceError, PassError
 
 
@@ -79,7 +80,15 @@ def test_a_library_of_an_extra_that_is_absent_is_named_with_its_cure():
     result = CliRunner().invoke(group_that_raises(error), ["fail"])
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0] == "error: torch is not installed"
-    assert "edgekit[all]" in result.stderr
+    assert "pip install 'edgekit[torch]'" in result.stderr
+
+
+def test_every_library_of_the_table_is_brought_by_the_extra_that_is_named():
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {"sklearn": "scikit-learn", "PIL": "pillow"}
+    for library, extra in _EXTRAS.items():
+        name = names.get(library, library.replace("_", "-"))
+        assert any(line.startswith(name) for line in project["optional-dependencies"][extra]), library
 
 
 def test_what_the_system_refuses_is_no_traceback_either():
