@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 def preprocess(spec: Mapping[str, Any], raw: Array) -> Floats:
     """A batch of raw samples as the network takes it, float32, or the integers that the spec's `dtype` names.
 
-    In this order: resize, centre crop, (x - offset) * factor, MFCC, (x - mean) / std, layout; all in float32 but the
-    MFCC, and nothing is rounded back to the raw dtype on the way.
+    In this order: resize, centre crop, channel order, (x - offset) * factor, MFCC, (x - mean) / std, layout; all in
+    float32 but the MFCC, and nothing is rounded back to the raw dtype on the way.
 
     Args:
         spec: an edgekit.schema.tensors.Preprocess as a dict.
         raw: (N, ...) in the spec's raw_dtype and raw_layout. With raw_layout `N` the samples already have the network's
-            shape: offset and factor apply, what needs an axis (resize, crop, MFCC, mean, std) is refused.
+            shape: offset and factor apply; what needs an axis (resize, crop, channel order, MFCC, mean, std) is
+            refused.
 
     Raises:
         AgentError: `raw` is not what the spec says, or the spec asks for what the layout cannot give.
@@ -47,7 +48,7 @@ def preprocess(spec: Mapping[str, Any], raw: Array) -> Floats:
         return np.ascontiguousarray(relayout(batch, raw_layout, wanted, "preprocess, layout"))
     batch = raw.astype(np.float32)
     if raw_layout == "N":
-        for key in ("resize", "crop", "mfcc", "mean", "std"):
+        for key in ("resize", "crop", "reverse_channels", "mfcc", "mean", "std"):
             if spec.get(key):
                 raise AgentError(
                     f"{key} needs to know the axes of a sample",
@@ -55,11 +56,12 @@ def preprocess(spec: Mapping[str, Any], raw: Array) -> Floats:
                     "declare the layout of the raw samples",
                 )
     if spec.get("resize"):
-        height, width = spec["resize"]
-        batch = resize(batch, raw_layout, int(height), int(width))
+        batch = resize_to(spec["resize"], batch, raw_layout)
     if spec.get("crop"):
         height, width = spec["crop"]
         batch = centre_crop(batch, raw_layout, int(height), int(width))
+    if spec.get("reverse_channels"):
+        batch = _reversed_channels(batch, raw_layout)
     batch = (batch - np.float32(spec.get("offset", 0.0))) * np.float32(spec.get("factor", 1.0))
     if spec.get("mfcc"):
         if raw_layout != "NT":
@@ -78,14 +80,48 @@ def preprocess(spec: Mapping[str, Any], raw: Array) -> Floats:
     return np.ascontiguousarray(batch)
 
 
-def resize(batch: Floats, layout: str, height: int, width: int) -> Floats:
-    """Images of another size, bilinear between pixel centres, without antialiasing.
+def resize_to(spec: Mapping[str, Any], batch: Floats, layout: str) -> Floats:
+    """Images of the size that a spec names, in its mode.
+
+    With r the larger (cover) or smaller (letterbox) ratio of wanted to given height and width, one side becomes exactly
+    what is wanted, the other side its length times r: rounded down where it covers, to the nearest, halves up, where it
+    fits inside. Letterbox adds pixels of `pad`; where their count is odd, the smaller half is at the top and left.
+
+    Args:
+        spec: an edgekit.schema.tensors.Resize as a dict.
+        batch: raw values, of a layout with H and W.
+    """
+    height, width = (int(side) for side in spec["size"])
+    antialias, mode = bool(spec.get("antialias")), str(spec.get("mode", "stretch"))
+    if mode == "stretch":
+        return resize(batch, layout, height, width, antialias)
+    axes = _axis(layout, "H", "resize"), _axis(layout, "W", "resize")
+    tall, wide = (batch.shape[axis] for axis in axes)
+    by_height = (height * wide >= width * tall) == (mode == "cover")  # the height is what becomes exact
+    if mode == "cover":
+        size = (height, wide * height // tall) if by_height else (tall * width // wide, width)
+        return resize(batch, layout, size[0], size[1], antialias)
+    inner_width = min(width, max(1, (2 * wide * height + tall) // (2 * tall)))
+    inner_height = min(height, max(1, (2 * tall * width + wide) // (2 * wide)))
+    size = (height, inner_width) if by_height else (inner_height, width)
+    margins = [(0, 0)] * batch.ndim
+    for axis, wanted, given in zip(axes, (height, width), size):
+        margins[axis] = ((wanted - given) // 2, wanted - given - (wanted - given) // 2)
+    inner = resize(batch, layout, size[0], size[1], antialias)
+    return np.pad(inner, margins, constant_values=np.float32(spec.get("pad", 0.0)))
+
+
+def resize(batch: Floats, layout: str, height: int, width: int, antialias: bool = False) -> Floats:
+    """Images of another size, bilinear between pixel centres; rows first, then columns.
 
     Along each axis output pixel i is read at s = (i + 0.5) * size_in / size_out - 0.5, held inside [0, size_in - 1]:
-    (1 - f) * x[floor(s)] + f * x[floor(s) + 1] with f = s - floor(s). Rows first, then columns.
+    (1 - f) * x[floor(s)] + f * x[floor(s) + 1] with f = s - floor(s).
+
+    With `antialias` an axis that becomes shorter is read by a triangle as wide as an output pixel on both sides: x[j]
+    counts max(0, 1 - |j - s| * size_out / size_in), and the weights of a pixel add up to 1, as in PIL and torch.
     """
-    batch = _interpolate(batch, _axis(layout, "H", "resize"), height)
-    return _interpolate(batch, _axis(layout, "W", "resize"), width)
+    batch = _interpolate(batch, _axis(layout, "H", "resize"), height, antialias)
+    return _interpolate(batch, _axis(layout, "W", "resize"), width, antialias)
 
 
 def centre_crop(batch: Floats, layout: str, height: int, width: int) -> Floats:
@@ -162,10 +198,12 @@ def dequantise(codes: Array, scale: float, zero_point: int) -> Floats:
     return real
 
 
-def _interpolate(batch: Floats, axis: int, size: int) -> Floats:
+def _interpolate(batch: Floats, axis: int, size: int, antialias: bool) -> Floats:
     size_in = batch.shape[axis]
     if size == size_in:
         return batch
+    if antialias and size < size_in:
+        return _average(batch, axis, size)
     position = np.clip((np.arange(size, dtype=np.float64) + 0.5) * (size_in / size) - 0.5, 0.0, size_in - 1.0)
     low = np.floor(position).astype(np.int64)
     high = np.minimum(low + 1, size_in - 1)
@@ -175,6 +213,26 @@ def _interpolate(batch: Floats, axis: int, size: int) -> Floats:
     below, above = np.take(batch, low, axis=axis), np.take(batch, high, axis=axis)
     between: Floats = below * (np.float32(1.0) - fraction) + above * fraction
     return between
+
+
+def _average(batch: Floats, axis: int, size: int) -> Floats:
+    size_in = batch.shape[axis]
+    centres = (np.arange(size, dtype=np.float64) + 0.5) * (size_in / size) - 0.5
+    weights = np.maximum(1.0 - np.abs(np.arange(size_in) - centres[:, None]) * (size / size_in), 0.0)
+    weights /= weights.sum(1, keepdims=True)
+    made = np.tensordot(batch, weights.astype(np.float32), axes=(axis, 1))
+    return np.ascontiguousarray(np.moveaxis(made, -1, axis))
+
+
+def _reversed_channels(batch: Floats, layout: str) -> Floats:
+    axis = _axis(layout, "C", "reverse_channels")
+    if batch.shape[axis] != 3:
+        raise AgentError(
+            f"samples of {batch.shape[axis]} channels",
+            "preprocess, reverse_channels",
+            "leave it out: only three channels have an order of colours",
+        )
+    return np.flip(batch, axis)
 
 
 def _per_channel(values: Any, batch: Floats, layout: str, key: str) -> Floats:

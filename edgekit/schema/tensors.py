@@ -1,8 +1,8 @@
 """What goes into a network and what comes out: names, shapes, layouts, preprocessing."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgekit.schema.base import Record
 
@@ -28,16 +28,45 @@ class Mfcc(Record):
         return self
 
 
+class Resize(Record):
+    """Images of another size; `agent/preprocess.py` has the formulas. `[height, width]` alone stretches."""
+
+    size: tuple[int, int] = Field(description="height, width in pixels")
+    mode: Literal["stretch", "cover", "letterbox"] = Field(
+        "stretch",
+        description="cover and letterbox keep the shape of what is seen: cover fills both sides, so that one may be "
+        "longer than asked for and a crop follows; letterbox fits inside, in the middle of a border",
+    )
+    pad: float = Field(0.0, description="raw value of letterbox's border")
+    antialias: bool = Field(False, description="average over all pixels where an image becomes smaller, as PIL does")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return {"size": value} if isinstance(value, list | tuple) else value
+
+    @field_validator("size")
+    @classmethod
+    def _positive(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if min(value) < 1:
+            raise ValueError("1 pixel at least")
+        return value
+
+
 class Preprocess(Record):
     """How raw samples become the network's input; carried out by `agent/preprocess.py` everywhere.
 
-    Steps, in this order: resize, centre crop, `(x - offset) * factor`, MFCC, `(x - mean) / std`, layout.
+    Steps, in this order: resize, centre crop, channel order, `(x - offset) * factor`, MFCC, `(x - mean) / std`, layout.
     """
 
     raw_dtype: DType = Field("uint8", description="dtype of a raw sample")
     raw_layout: Layout = Field("NHWC", description="layout of a raw batch; N alone: already what the network takes")
-    resize: tuple[int, int] | None = Field(None, description="height, width in pixels; bilinear, half-pixel centres")
+    raw_resize: Resize | None = Field(
+        None, description="what made raw samples of images of several sizes; a loader did it, and it is not done again"
+    )
+    resize: Resize | None = Field(None, description="[height, width] in pixels, or more; bilinear, half-pixel centres")
     crop: tuple[int, int] | None = Field(None, description="height, width in pixels of the centre crop")
+    reverse_channels: bool = Field(False, description="RGB becomes BGR, or the reverse")
     offset: float = Field(0.0, description="subtracted from every raw value")
     factor: float = Field(1.0, description="multiplies every raw value after the offset")
     mfcc: Mfcc | None = Field(None, description="recordings (NT) to coefficients (NTC); the factor made full scale 1")
@@ -54,6 +83,13 @@ class Preprocess(Record):
         if self.dtype != "float32" and any(changed):
             raise ValueError(f"dtype {self.dtype} passes as it is: leave out resize, crop, offset, factor, mean, ...")
         return self
+
+    @field_validator("std")
+    @classmethod
+    def _divides(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not abs(number) > 0 for number in value):
+            raise ValueError("no zero: every channel is divided by it")
+        return value
 
 
 class InputSpec(Record):

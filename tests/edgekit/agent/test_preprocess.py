@@ -1,9 +1,18 @@
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from edgekit.agent.errors import AgentError
-from edgekit.agent.preprocess import centre_crop, from_artifact, preprocess, relayout, resize, to_artifact
-from edgekit.schema.tensors import ArtifactTensor, Preprocess
+from edgekit.agent.preprocess import (
+    centre_crop,
+    from_artifact,
+    preprocess,
+    relayout,
+    resize,
+    resize_to,
+    to_artifact,
+)
+from edgekit.schema.tensors import ArtifactTensor, Preprocess, Resize
 
 torch = pytest.importorskip("torch", reason="the outside witness of resizing")
 
@@ -52,7 +61,7 @@ def test_resize_by_hand():
 
 def test_resize_comes_before_the_crop_and_nothing_is_rounded():
     raw = np.array([[[[0]], [[3]]]], dtype=np.uint8).reshape(1, 1, 2, 1)
-    spec = Preprocess(resize=(1, 4), crop=(1, 2))
+    spec = Preprocess(resize=Resize(size=(1, 4)), crop=(1, 2))
     np.testing.assert_array_equal(preprocess(spec.model_dump(), raw), [[[[0.75, 2.25]]]])
 
 
@@ -150,3 +159,88 @@ def test_layouts_with_other_axes_are_refused():
     with pytest.raises(AgentError) as caught:
         relayout(np.zeros((1, 3, 2, 2)), "NCHW", "NTC", "input x")
     assert caught.value.what == "layout NCHW cannot become NTC"
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((40, 30), (13, 9)), ((12, 9), (5, 14)), ((9, 7), (9, 3)), ((5, 5), (1, 1))]
+)
+def test_antialiased_resize_agrees_with_torch_and_with_pil(size: tuple[int, int], wanted: tuple[int, int]):
+    images = np.random.default_rng(0).uniform(0, 255, (2, 3, *size)).astype(np.float32)
+    witness = torch.nn.functional.interpolate(
+        torch.from_numpy(images), wanted, mode="bilinear", align_corners=False, antialias=True
+    ).numpy()
+    made = resize(images, "NCHW", *wanted, antialias=True)
+    np.testing.assert_allclose(made, witness, rtol=1e-5, atol=1e-3)
+    last = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(resize(last, "NHWC", *wanted, antialias=True), made.transpose(0, 2, 3, 1))
+    image = pytest.importorskip("PIL.Image")
+    pil = np.asarray(image.fromarray(images[0, 0]).resize(wanted[::-1], image.Resampling.BILINEAR))
+    np.testing.assert_allclose(made[0, 0], pil, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "given", "wanted"),
+    [
+        # as torchvision's Resize(12): the short side is 12, the long one int(12 * long / short)
+        ("cover", (12, 12), (30, 41), (12, 16)),
+        ("cover", (12, 12), (41, 30), (16, 12)),
+        ("cover", (12, 24), (30, 30), (24, 24)),
+        ("cover", (12, 24), (10, 70), (12, 84)),
+        ("cover", (7, 5), (7, 5), (7, 5)),
+    ],
+)
+def test_cover_keeps_the_shape_of_what_is_seen(mode, size, given, wanted):
+    image = np.random.default_rng(0).uniform(0, 255, (1, *given, 1)).astype(np.float32)
+    made = resize_to({"size": size, "mode": mode}, image, "NHWC")
+    np.testing.assert_array_equal(made, resize(image, "NHWC", *wanted))
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "inner", "corner"),
+    [
+        ((10, 20), (30, 30), (10, 10), (0, 5)),
+        ((20, 10), (30, 40), (8, 10), (6, 0)),  # 7.5 goes up
+        ((10, 10), (30, 41), (7, 10), (1, 0)),  # 7.3, and of three rows of border one is above
+        ((10, 10), (1, 90), (1, 10), (4, 0)),  # one row is left at least
+        ((10, 20), (5, 10), (10, 20), (0, 0)),
+    ],
+)
+def test_letterbox_fits_inside_a_border(size, given, inner, corner):
+    image = np.random.default_rng(0).uniform(1, 255, (1, 2, *given)).astype(np.float32)
+    made = resize_to({"size": size, "mode": "letterbox", "pad": -7.0}, image, "NCHW")
+    assert made.shape == (1, 2, *size)
+    rows, columns = slice(corner[0], corner[0] + inner[0]), slice(corner[1], corner[1] + inner[1])
+    np.testing.assert_array_equal(made[:, :, rows, columns], resize(image, "NCHW", *inner))
+    made[:, :, rows, columns] = -7
+    assert (made == -7).all()
+
+
+def test_the_border_of_a_letterbox_is_a_raw_value_and_the_mode_goes_through_preprocess():
+    raw = np.full((1, 2, 4, 3), 255, np.uint8)
+    spec = Preprocess(resize=Resize(size=(4, 4), mode="letterbox", pad=51), factor=1 / 255)
+    made = preprocess(spec.model_dump(), raw)
+    np.testing.assert_allclose(made[0, 0, :, 0], [0.2, 1, 1, 0.2], rtol=1e-6)
+    fine = np.tile(np.array([0, 255], np.uint8)[:, None], (1, 1, 8, 3, 1)).reshape(1, 8, 6, 1)
+    spec = Preprocess(resize=Resize(size=(2, 2), antialias=True))
+    assert np.ptp(preprocess(spec.model_dump(), fine)) < np.ptp(fine)
+
+
+def test_colours_change_places_before_mean_and_std():
+    raw = np.array([[[[1, 2, 3]]]], np.uint8)
+    spec = Preprocess(reverse_channels=True, mean=(3, 0, 0))
+    np.testing.assert_array_equal(preprocess(spec.model_dump(), raw).ravel(), [0, 2, 1])
+    with pytest.raises(AgentError) as caught:
+        preprocess(Preprocess(reverse_channels=True).model_dump(), raw[..., :1])
+    assert caught.value.what == "samples of 1 channels"
+
+
+def test_a_size_alone_stretches_and_what_a_loader_resized_is_not_resized_again():
+    spec = Preprocess.model_validate({"resize": [2, 2], "raw_resize": [3, 3]})
+    assert spec.resize == Resize(size=(2, 2))
+    assert preprocess(spec.model_copy(update={"resize": None}).model_dump(), np.zeros((1, 4, 4, 3), np.uint8)).shape[
+        2:
+    ] == (4, 4)
+    assert preprocess(spec.model_dump(), np.zeros((1, 4, 4, 3), np.uint8)).shape == (1, 3, 2, 2)
+    for refused in ({"resize": [0, 2]}, {"resize": {"size": [2, 2], "mode": "fit"}}, {"std": [1, 0]}):
+        with pytest.raises(ValidationError):
+            Preprocess.model_validate(refused)
