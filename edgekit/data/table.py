@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from edgekit.data.loaders import (
-    Parts,
-    digits,
-    imagenet_sample,
-    npz,
+from edgekit.data.loaders.digits import digits
+from edgekit.data.loaders.files import Parts
+from edgekit.data.loaders.idx import idx
+from edgekit.data.loaders.images import image_folder, imagenet_sample
+from edgekit.data.loaders.npz import npz
+from edgekit.data.loaders.packed import (
     packed_cifar10,
     packed_mnist,
     packed_speech_commands_audio,
     packed_speech_commands_mfcc,
 )
+from edgekit.data.loaders.tables import csv_file
+from edgekit.data.loaders.wav import wav_folder
 from edgekit.errors import DataError
 from edgekit.schema.find import suggest
 from edgekit.schema.reference import import_function
@@ -22,13 +25,17 @@ from edgekit.schema.reference import import_function
 Loader: TypeAlias = Callable[..., Parts]
 
 LOADERS: Mapping[str, Loader] = {
+    "csv": csv_file,
     "digits": digits,
+    "idx": idx,
+    "image_folder": image_folder,
     "imagenet_sample": imagenet_sample,
     "npz": npz,
     "packed_cifar10": packed_cifar10,
     "packed_mnist": packed_mnist,
     "packed_speech_commands_audio": packed_speech_commands_audio,
     "packed_speech_commands_mfcc": packed_speech_commands_mfcc,
+    "wav_folder": wav_folder,
 }
 
 

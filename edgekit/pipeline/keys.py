@@ -103,15 +103,15 @@ def data_parts(name: str, calibration: LoadedCalibration | None) -> dict[str, ob
 
 
 def data_files(arguments: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the files among a loader's arguments, by argument: paths, and names of files in its `folder`.
+    """Digests of the files and folders among a loader's arguments, by argument: paths, and names of files in `folder`.
 
-    A folder counts as a whole only where no other argument names a file in it.
+    `folder` itself counts as a whole only where no other argument names a file in it.
     """
     folder = arguments.get("folder")
     base = Path(folder) if isinstance(folder, str) else Path()
     found = {}
     for key, text in _texts({key: value for key, value in arguments.items() if key != "folder"}):
-        if "/" in text or Path(text).suffix or (base / text).is_file():
+        if "/" in text or Path(text).suffix or (base / text).exists():
             found[key] = path_digest(base / text)
     if isinstance(folder, str) and not found:
         found["folder"] = path_digest(base)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgekit.data.loaders import packed_cifar10
+from edgekit.data.loaders.packed import packed_cifar10
 from edgekit.debug.compare import DebugSamples, compare
 from edgekit.debug.layers import INPUT
 from edgekit.debug.tflite_side import TfliteSide

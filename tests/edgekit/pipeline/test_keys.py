@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 from edgekit.passes.table import PASSES
@@ -84,6 +85,21 @@ def test_a_file_without_suffix_in_the_working_directory_counts(workplace):
     assert list(before) == ["path"]
     (workplace / "samples").write_bytes(b"2")
     assert data_files({"path": "samples", "kind": "npz"}) != before
+
+
+def test_a_folder_of_images_in_the_working_directory_counts_by_every_file(workplace):
+    (workplace / "photos" / "cat").mkdir(parents=True)
+    (workplace / "photos" / "cat" / "1.png").write_bytes(b"1")
+    arguments = {"path": "photos", "labels": "folder", "parts": {"train": "cat"}}
+    found = [data_files(arguments)]
+    assert list(found[0]) == ["path"]
+    (workplace / "photos" / "cat" / "2.png").write_bytes(b"1")
+    found.append(data_files(arguments))
+    (workplace / "photos" / "cat" / "2.png").rename(workplace / "photos" / "2.png")
+    found.append(data_files(arguments))
+    (workplace / "photos" / "2.png").write_bytes(b"2")
+    found.append(data_files(arguments))
+    assert len({json.dumps(one) for one in found}) == 4
 
 
 def test_how_a_step_is_measured_counts(monkeypatch):
