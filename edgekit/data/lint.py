@@ -98,15 +98,6 @@ def _near_pairs(samples: Samples) -> list[tuple[int, int]]:
 
 
 def _values(samples: Samples, preprocess: Preprocess, where: str) -> Iterator[Finding]:
-    finite = torch.stack([inputs.reshape(len(inputs), -1).isfinite().all(1) for inputs in samples.inputs]).all(0)
-    if not bool(finite.all()):
-        bad = (~finite).nonzero().flatten()
-        yield Finding(
-            what=f"{len(bad)} samples hold values that are not finite, the first is number {int(bad[0])}",
-            where=where,
-            fix="correct or leave out those samples",
-        )
-        return
     channels = _channels(samples.inputs[0], preprocess)
     if channels is not None:
         means, spreads = channels.mean(0), channels.std(0)

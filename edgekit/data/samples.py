@@ -27,8 +27,8 @@ class RawSamples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, chosen: slice) -> RawSamples:
-        """The samples of a slice."""
+    def take(self, chosen: slice | NDArray[np.int64]) -> RawSamples:
+        """The samples of a slice, or at indices, in their order."""
         return RawSamples(tuple(array[chosen] for array in self.inputs), self.labels[chosen])
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, cast, get_args
@@ -14,15 +15,17 @@ import torch
 
 from edgekit.agent.errors import AgentError
 from edgekit.agent.preprocess import preprocess
-from edgekit.data.loaders import Parts
+from edgekit.data.checks import check_finite, check_named_classes, checked_parts
+from edgekit.data.loaders.files import Parts
+from edgekit.data.order import sample_order
 from edgekit.data.samples import RawSamples, Samples, Splits
 from edgekit.data.table import LOADERS, Loader, find_loader
 from edgekit.errors import DataError, EdgekitError
 from edgekit.schema.calibration import CalibrationSet, Split
 from edgekit.schema.find import suggest
 from edgekit.schema.load import load_calibration
-from edgekit.schema.reference import import_function
-from edgekit.schema.tensors import DType, Preprocess
+from edgekit.schema.reference import check_arguments, import_function
+from edgekit.schema.tensors import DType, Preprocess, Resize
 
 # calibration may come from the training split: it decides ranges, it judges nothing
 _MAY_SHARE = ({"train", "calibration"},)
@@ -73,25 +76,54 @@ def load_splits(calibration: CalibrationSet, loaders: Mapping[str, Loader] = LOA
     """
     where = f"calibration set {calibration.name}"
     loader = find_loader(calibration.loader, f"{where}, loader", loaders)
+    arguments = dict(calibration.arguments)
+    if calibration.classes and "classes" not in arguments and "classes" in _parameters(loader):
+        arguments["classes"] = calibration.classes
+    check_arguments(loader, arguments, f"loader {calibration.loader}", f"{where}, arguments", DataError)
     try:
-        parts = loader(**calibration.arguments)
+        parts = loader(**arguments)
     except EdgekitError:
         raise
-    except Exception as err:  # a user's loader may raise anything; ours raise TypeError for wrong arguments
+    except Exception as err:  # a user's loader may raise anything; ours raise what wrong kinds of arguments lead to
         raise DataError(
             f"the loader raised {err!r}",
             f"{where}, loader {calibration.loader}",
             "check `arguments` against the loader",
         ) from err
-    return _cut(calibration, _checked_parts(parts, where), where)
+    return _cut(_with_raw_resize(calibration), checked_parts(parts, where), where)
+
+
+def _parameters(loader: Loader) -> Collection[str]:
+    try:
+        return inspect.signature(loader).parameters
+    except (TypeError, ValueError):  # written in C
+        return ()
+
+
+def _with_raw_resize(calibration: CalibrationSet) -> CalibrationSet:
+    """The set; its preprocessing says what a loader did to images of several sizes, as whoever deploys must do."""
+    asked = calibration.arguments.get("resize")
+    if asked is None or ":" in calibration.loader:
+        return calibration
+    spec = calibration.preprocess.model_copy(update={"raw_resize": Resize.model_validate(asked)})
+    return calibration.model_copy(update={"preprocess": spec})
 
 
 def split_indices(split: Split, length: int, where: str) -> range:
-    """Indices of a split within a part of `length` samples.
+    """Places of a split within a part of `length` samples.
 
     Raises:
         DataError: there are fewer samples than the split asks for.
     """
+    if split.share is not None:
+        first, last = (round(share * length) for share in split.share)
+        if first == last:
+            raise DataError(
+                f"no samples in share {split.share[0]:g} to {split.share[1]:g} of the {length} of part {split.part!r}",
+                where,
+                "give the part more samples, or the split a larger share",
+            )
+        return range(first, last, split.step)
     indices = range(length)[split.start :: split.step]
     if split.count is not None:
         if len(indices) < split.count:
@@ -116,7 +148,7 @@ def _from_function(reference: str) -> LoadedData:
         raise DataError(
             f"the function raised {err!r}", where, "make it return its parts when called with nothing"
         ) from err
-    parts = _checked_parts(result, where)
+    parts = checked_parts(result, where)
     for needed in ("calibration", "test"):
         if needed not in parts:
             raise DataError(f"no part {needed!r}", where, f"return a dict with parts {', '.join(_USER_PARTS)}")
@@ -145,27 +177,6 @@ def _as_given(dtype: np.dtype[Any], where: str) -> Preprocess:
     return Preprocess(raw_dtype=name, raw_layout="N", dtype=name if name in ("int32", "int64") else "float32")
 
 
-def _checked_parts(result: object, where: str) -> Parts:
-    if not isinstance(result, Mapping):
-        raise DataError(f"the loader returned {type(result).__name__}", where, "return a dict of parts")
-    parts = {}
-    for name, value in result.items():
-        pair: Any = (value.inputs, value.labels) if isinstance(value, RawSamples) else value
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise DataError(f"is {type(value).__name__}", f"{where}, part {name}", "give a pair: inputs, labels")
-        given = pair[0] if isinstance(pair[0], tuple) else (pair[0],)
-        inputs, labels = tuple(np.asarray(array) for array in given), np.asarray(pair[1])
-        counts = [len(array) if array.ndim else 0 for array in inputs]
-        if labels.dtype.kind not in "iuf" or not labels.ndim or set(counts) != {len(labels)}:
-            raise DataError(
-                f"labels are {labels.dtype} {labels.shape} for inputs {', '.join(str(a.shape) for a in inputs)}",
-                f"{where}, part {name}",
-                "give labels of integers or floats, one row for each sample",
-            )
-        parts[str(name)] = RawSamples(inputs, labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
-    return parts
-
-
 def _cut(calibration: CalibrationSet, parts: Parts, where: str) -> LoadedData:
     wanted = {
         name: cast(Split | None, getattr(calibration, name)) for name in ("train", "calibration", "selection", "test")
@@ -183,9 +194,12 @@ def _cut(calibration: CalibrationSet, parts: Parts, where: str) -> LoadedData:
             raise DataError(
                 f"{one} and {other} share {len(shared)} samples, the first at index {shared[0]}",
                 f"{where}, part {splits[one].part}",
-                "change start, count or step so that no sample is in both",
+                "change start, count, step or share so that no sample is in both",
             )
-    raw = {name: _take(parts[split.part], indices[name]) for name, split in splits.items()}
+    raw = _take(calibration, parts, {name: (splits[name].part, places) for name, places in indices.items()}, where)
+    for name, samples in raw.items():
+        check_finite(samples, f"{where}, {name}")
+        check_named_classes(samples, calibration.classes, f"{where}, {name}")
     specs = [spec.model_dump() for spec in calibration.preprocesses]
     ready = {name: _preprocess(specs, samples, f"{where}, {name}") for name, samples in raw.items()}
     digests = {name: _digest(samples) for name, samples in raw.items()}
@@ -204,8 +218,20 @@ def _cut(calibration: CalibrationSet, parts: Parts, where: str) -> LoadedData:
     )
 
 
-def _take(part: RawSamples, indices: range) -> RawSamples:
-    return part.take(slice(indices.start, indices.stop, indices.step))
+def _take(
+    calibration: CalibrationSet, parts: Parts, wanted: Mapping[str, tuple[str, range]], where: str
+) -> dict[str, RawSamples]:
+    """Samples of every split, by the part that it is cut from and its places in that part's order."""
+    if calibration.order == "stored":
+        return {
+            name: parts[part].take(slice(places.start, places.stop, places.step))
+            for name, (part, places) in wanted.items()
+        }
+    orders = {
+        part: sample_order(calibration.order, calibration.order_seed, parts[part].labels, f"{where}, part {part}")
+        for part in {part for part, _ in wanted.values()}
+    }
+    return {name: parts[part].take(orders[part][places]) for name, (part, places) in wanted.items()}
 
 
 def _preprocess(specs: Sequence[Mapping[str, Any]], raw: RawSamples, where: str) -> Samples:

@@ -2,19 +2,33 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekit.schema.base import Record
 from edgekit.schema.tensors import Preprocess
 
+Order = Literal["stored", "shuffled", "stratified"]
+
 
 class Split(Record):
-    """Samples of one part of a data set, by index: `start` up to `start + count`, or `indices` every `step`."""
+    """Samples of one part of a data set, by place in its order: `count` of them from `start` on, or a `share`."""
 
     part: str = Field("all", description="part of the data set, as its loader names it: train, test, all")
     start: int = Field(0, ge=0)
     count: int | None = Field(None, ge=1, description="none: to the end")
     step: int = Field(1, ge=1, description="every step-th sample from start")
+    share: tuple[float, float] | None = Field(
+        None, description="instead of start and count, from and up to a share of the part: [0.8, 1.0] is the last fifth"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Split":
+        if self.share is not None:
+            if self.start or self.count is not None:
+                raise ValueError("share takes the place of start and count: leave them out")
+            if not 0 <= self.share[0] < self.share[1] <= 1:
+                raise ValueError("share goes from a smaller to a larger number, both in [0, 1]")
+        return self
 
 
 class Choose(Record):
@@ -59,6 +73,12 @@ class CalibrationSet(Record):
     classes: tuple[str, ...] = ()
     preprocess: Preprocess = Field(Preprocess(), description="of the network's first input")
     preprocess_others: tuple[Preprocess, ...] = Field((), description="of each further input, in order")
+    order: Order = Field(
+        "stored",
+        description="what every part is put into before splits are cut: files sorted by class need shuffled, or "
+        "stratified, where every run of samples has all classes in proportion",
+    )
+    order_seed: int = Field(0, ge=0, description="of shuffled and stratified")
     train: Split | None = None
     calibration: Split
     choose: Choose | None = Field(None, description="which of the split `calibration`; none: all of it, in its order")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,37 @@ def import_function(reference: str, where: str, error: type[EdgekitError]) -> Ca
             suggest(name, sorted(offered), "functions"),
         )
     return function  # type: ignore[no-any-return]
+
+
+def check_arguments(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    what: str,
+    where: str,
+    error: type[EdgekitError],
+    *,
+    before: int = 0,
+) -> None:
+    """Refuse arguments that a function does not take, and the lack of those that it needs, before it is called.
+
+    Args:
+        what: names the function in the message.
+        before: how many arguments it is given by place, ahead of these.
+
+    Raises:
+        error: names the nearest argument.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C: calling it will tell
+        return
+    try:
+        signature.bind(*[None] * before, **arguments)
+    except TypeError as err:
+        takes = [parameter.name for parameter in list(signature.parameters.values())[before:]]
+        unknown = [key for key in arguments if key not in takes]
+        fix = suggest(unknown[0], takes, "arguments") if unknown else f"arguments: {', '.join(takes) or 'none'}"
+        raise error(f"{what} does not take these arguments: {err}", where, fix) from err
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from edgekit.data.metrics.ranking import auc, class_recalls, per_class, top1, to
 from edgekit.data.metrics.regression import absolute_by_target, mae, mse, squared_by_target
 from edgekit.errors import DataError, EdgekitError
 from edgekit.schema.find import suggest
-from edgekit.schema.reference import import_function
+from edgekit.schema.reference import check_arguments, import_function
 
 Result = TypeVar("Result")
 
@@ -64,7 +63,7 @@ def find_metric(
         metric = table[name]
     else:
         raise DataError(f"no metric is called {name!r}", "metric", suggest(name, sorted(table), "metrics"))
-    _check_arguments(metric, name, arguments)
+    check_arguments(metric.compute, arguments, name, "metric.arguments", DataError, before=2)
     if larger_is_better not in (None, metric.larger_is_better):
         if not own:
             raise DataError(
@@ -121,17 +120,3 @@ def _one_output(outputs: Outputs, name: str, output: str | None) -> np.ndarray[A
     if output not in outputs:
         raise DataError(f"no output is called {output!r}", "metric.output", suggest(output, sorted(outputs), "outputs"))
     return np.asarray(outputs[output])
-
-
-def _check_arguments(metric: Metric, name: str, arguments: Mapping[str, Any]) -> None:
-    try:
-        signature = inspect.signature(metric.compute)
-    except (TypeError, ValueError):  # written in C: calling it will tell
-        return
-    try:
-        signature.bind(None, None, **arguments)
-    except TypeError as err:
-        takes = [parameter.name for parameter in list(signature.parameters.values())[2:]]
-        unknown = [key for key in arguments if key not in takes]
-        fix = suggest(unknown[0], takes, "arguments") if unknown else f"arguments: {', '.join(takes) or 'none'}"
-        raise DataError(f"{name} does not take these arguments: {err}", "metric.arguments", fix) from err

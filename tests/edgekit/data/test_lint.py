@@ -213,18 +213,6 @@ def test_a_channel_that_is_lost() -> None:
     assert "channel 1" in _only(_lint(_data(change))).what
 
 
-def test_values_that_are_not_finite() -> None:
-    def change(inputs: Images, labels: NDArray[np.int64]) -> tuple[Images, NDArray[np.int64]]:
-        inputs = inputs.astype(np.float32)
-        inputs[5, 0, 0, 0] = np.nan
-        return inputs, labels
-
-    preprocess = Preprocess(raw_dtype="float32", factor=1 / 255, mean=MEAN, std=STD)
-    found = _only(_lint(_data_of(change, preprocess, np.float32)))
-    assert "1 samples" in found.what
-    assert "number 5" in found.what
-
-
 @pytest.mark.parametrize(("index", "split"), [(10, "calibration"), (250, "selection")])
 def test_content_that_is_in_the_test_split_too(index: int, split: str) -> None:
     def change(inputs: Images, labels: NDArray[np.int64]) -> tuple[Images, NDArray[np.int64]]:

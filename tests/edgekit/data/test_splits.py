@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from edgekit.data.samples import RawSamples
 from edgekit.data.splits import find_data, load_splits
 from edgekit.errors import DataError
 from edgekit.schema.calibration import CalibrationSet, Choose, Split
 from edgekit.schema.load import load_calibration
-from edgekit.schema.tensors import Preprocess
+from edgekit.schema.tensors import Preprocess, Resize
 
 LENGTH = 100
 
@@ -184,3 +185,82 @@ def test_how_to_choose_is_handed_on_and_the_pool_is_whole(tmp_path, monkeypatch)
     assert splits.choose == Choose(method="k-centre", count=30, seed=4)
     assert len(splits.calibration) == 90
     assert load().splits.choose is None
+
+
+def test_shares_of_a_part_meet_without_overlap():
+    data = load(
+        train=Split(part="a", share=(0, 0.29)),
+        calibration=Split(part="a", share=(0.29, 0.57), step=2),
+        selection=Split(part="a", share=(0.57, 0.7)),
+        test=Split(part="a", share=(0.7, 1)),
+    )
+    assert data.splits.train is not None
+    counts = [len(data.splits.train), len(data.splits.calibration), len(data.test)]
+    assert counts == [29, 14, 30]
+    assert data.splits.calibration.labels.tolist() == [i % 10 for i in range(29, 57, 2)]
+    with pytest.raises(DataError) as caught:
+        load(test=Split(part="b", share=(0.5, 0.504)))
+    assert caught.value.what == "no samples in share 0.5 to 0.504 of the 100 of part 'b'"
+    for refused in ({"share": (0.5, 0.5)}, {"share": (0, 1.1)}, {"share": (0, 1), "count": 3}):
+        with pytest.raises(ValidationError):
+            Split(**refused)
+
+
+@pytest.mark.parametrize("order", ["shuffled", "stratified"])
+def test_splits_of_samples_sorted_by_class_hold_every_class(order):
+    def sorted_by_class():
+        return {"all": RawSamples((np.arange(100, dtype=np.float32)[:, None],), np.repeat(np.arange(4), 25))}
+
+    given = CalibrationSet(
+        name="s",
+        loader="s",
+        order=order,
+        order_seed=3,
+        preprocess=Preprocess(raw_dtype="float32", raw_layout="NC", layout="NC"),
+        calibration=Split(share=(0, 0.4)),
+        selection=Split(share=(0.4, 0.6)),
+        test=Split(share=(0.6, 1)),
+    )
+    data = load_splits(given, {"s": sorted_by_class})
+    assert data.splits.selection is not None
+    values = [part.inputs[0][:, 0].tolist() for part in (data.splits.calibration, data.splits.selection, data.test)]
+    assert sorted(value for part in values for value in part) == list(range(100))
+    for part in (data.splits.calibration, data.splits.selection, data.test):
+        assert set(part.labels.tolist()) == {0, 1, 2, 3}
+        assert (part.inputs[0][:, 0] // 25).int().tolist() == part.labels.tolist()  # a sample keeps its label
+    other = load_splits(given.model_copy(update={"order_seed": 4}), {"s": sorted_by_class})
+    assert other.digest != data.digest
+
+
+def test_a_loader_is_given_the_classes_of_the_set_and_its_resizing_is_noted():
+    seen = {}
+
+    def loader(resize=None, classes=()):
+        seen.update(classes=classes, resize=resize)
+        return ramp()
+
+    names = tuple("abcdefghij")
+    update = {"classes": names, "arguments": {"resize": [2, 2]}, "loader": "images"}
+    data = load_splits(calibration_set().model_copy(update=update), {"images": loader})
+    assert seen == {"classes": names, "resize": [2, 2]}
+    assert data.calibration.preprocess.raw_resize == Resize(size=(2, 2))
+    with pytest.raises(DataError) as caught:
+        load_splits(calibration_set().model_copy(update=update | {"arguments": {"resze": 1}}), {"images": loader})
+    assert "did you mean 'resize'" in caught.value.fix
+    with pytest.raises(DataError) as caught:  # labels reach 9
+        load_splits(calibration_set().model_copy(update=update | {"classes": names[:9]}), {"images": loader})
+    assert caught.value.what == "label 9 of sample 9, and there are 9 classes, from 0 on"
+    assert caught.value.where == "calibration set ramp, calibration"
+
+
+def test_samples_that_are_not_finite_are_refused_where_they_are():
+    def holed():
+        inputs = np.zeros((LENGTH, 2), np.float32)
+        inputs[25] = np.nan
+        return {part: RawSamples((inputs,), np.arange(LENGTH)) for part in "ab"}
+
+    update = {"preprocess": Preprocess(raw_dtype="float32", raw_layout="NC", layout="NC")}
+    with pytest.raises(DataError) as caught:
+        load_splits(calibration_set(selection=Split(part="a", start=20)).model_copy(update=update), {"ramp": holed})
+    assert caught.value.what == "sample 5 of inputs holds a value that is NaN or infinite"
+    assert caught.value.where == "calibration set ramp, selection"
