@@ -1,4 +1,4 @@
-"""A small network of RepVGG blocks for 8x8 greyscale digits, and the wider plain network that it learns from."""
+"""Small networks of RepVGG blocks for small images, and the wider plain network that they learn from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import cast
 from torch import Tensor, nn
 
 from edgekit.nets.blocks import RepVGGBlock
+
+
+def repvgg(classes: int, channels: int = 1, widths: Sequence[int] = (16, 32, 64)) -> nn.Module:
+    """(N, channels, H, W) -> (N, classes), for images of any size. One width a stage; the second on halve the image."""
+    return RepVGG(widths, classes, channels)
 
 
 def repvgg_digits(widths: Sequence[int] = (16, 32, 64), classes: int = 10) -> nn.Module:
@@ -23,10 +28,10 @@ def teacher_digits(widths: Sequence[int] = (32, 64, 128), classes: int = 10) -> 
 class RepVGG(nn.Module):
     """RepVGG blocks, two a stage but one in the first; global average; linear."""
 
-    def __init__(self, widths: Sequence[int], classes: int) -> None:
+    def __init__(self, widths: Sequence[int], classes: int, channels: int = 1) -> None:
         super().__init__()
         first, *others = widths
-        blocks = [RepVGGBlock(1, first)]
+        blocks = [RepVGGBlock(channels, first)]
         channels = first
         for width in others:
             blocks += [RepVGGBlock(channels, width, stride=2), RepVGGBlock(width, width)]
@@ -35,7 +40,7 @@ class RepVGG(nn.Module):
         self.linear = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, H, W) -> (N, classes)."""
+        """(N, channels, H, W) -> (N, classes)."""
         return cast(Tensor, self.linear(self.blocks(x).mean((2, 3))))
 
 

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgekit.nets.blocks import RepVGGBlock
-from edgekit.nets.repvgg import repvgg_digits, teacher_digits
+from edgekit.nets.repvgg import repvgg, repvgg_digits, teacher_digits
 from tests import nets
 
 
@@ -32,6 +32,13 @@ def test_a_merged_block_is_its_convolution():
     x = torch.randn(1, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(block(x), F.relu(block.conv(x)))
     assert set(block.state_dict()) == {"conv.weight", "conv.bias"}
+
+
+def test_images_of_any_size_and_colour():
+    network = repvgg(classes=5, channels=3, widths=(4, 8)).eval()
+    assert network.blocks[0].conv3.weight.shape == (4, 3, 3, 3)
+    with torch.no_grad():
+        assert network(torch.zeros(2, 3, 17, 30)).shape == (2, 5)
 
 
 @pytest.mark.parametrize("factory", [repvgg_digits, teacher_digits])
