@@ -69,3 +69,10 @@ def activations(node: fx.Node) -> list[fx.Node]:
             if isinstance(item, fx.Node) and item.op != "get_attr" and "val" in item.meta:
                 found.append(item)
     return found
+
+
+def unmoved(node: fx.Node) -> fx.Node:
+    """What `node` moves; itself if it moves nothing."""
+    while kind_of(node) in DATA_MOVEMENT:
+        node = node.all_input_nodes[0]
+    return node

@@ -185,6 +185,11 @@ class QuantizeOptions(Options):
     keep_quantised_ratio: float = Field(
         0.5, ge=0, le=1, description="rounding block: share of an activation's values that are rounded while it learns"
     )
+    keep_float: tuple[str, ...] = Field(
+        (),
+        description="modules that stay in float, with all that they hold, in every format: module paths, `*` matches; "
+        "with a slash in it, names of single activations",
+    )
     bias_correction: Literal["none", "analytic", "empirical"] = Field(
         "analytic",
         description="biases take back what the rounding of weights shifts: as the means of the inputs say, or as the "
@@ -227,6 +232,10 @@ class QuantizeOptions(Options):
     @model_validator(mode="after")
     def _a_scheme(self) -> "QuantizeOptions":
         check_scheme(self.weights, self.activations, self.group_size)
+        if self.keep_float and self.activations == "fp16":
+            raise ValueError(
+                "activations fp16 computes the whole network in halves; keep_float is for the other schemes"
+            )
         if self.rounding != "nearest" and not (self.weights.startswith("int") or is_minifloat(self.weights)):
             raise ValueError(
                 f"rounding {self.rounding} is for integers and minifloats; {self.weights} is rounded to nearest"

@@ -39,8 +39,8 @@ class Convention:
         activations: bits of an activation's codes -> how they are computed: in 'integer' kernels; 'simulated', as 8-bit
             codes limited to fewer, by float kernels; or in 'float' kernels between Q and DQ. Others are refused.
         integer_inputs: an input of the network that any kernel reads as codes is given as codes to all of its readers.
-        quantises_weights: the runtime makes integers of a float weight by itself where its layer stands between DQ
-            and Q, so the DQ before a layer that is kept in float is spelled in a way that it does not take up.
+        takes_up_floats: the runtime makes an integer kernel by itself of what stands between DQ and Q, a layer with a
+            float weight or any other operator, so what is kept in float is spelled in a way that it does not take up.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Convention:
     least_macs: Mapping[str, int] = field(default_factory=dict)
     activations: Mapping[int, Literal["integer", "simulated", "float"]] = field(default_factory=lambda: {8: "integer"})
     integer_inputs: bool = False
-    quantises_weights: bool = False
+    takes_up_floats: bool = False
 
     @property
     def qmin(self) -> int:
@@ -106,7 +106,7 @@ ONNXRUNTIME_X86_VNNI = Convention(
     # three layers of attention: of 65 x 64 x 65 MACs 0.21 ms in float, 0.22 in integers; of 197 x 64 x 197 1.55, 1.43
     least_macs={"matmul": 1 << 20},
     activations={8: "integer", 16: "float", **dict.fromkeys(range(4, 8), "simulated")},
-    quantises_weights=True,
+    takes_up_floats=True,
 )
 
 CONVENTIONS: Mapping[str, Convention] = {

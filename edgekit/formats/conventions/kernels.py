@@ -9,7 +9,7 @@ from torch import fx
 
 from edgekit.formats.conventions.convention import Convention
 from edgekit.nets.graph import is_weight, value_of, zero_pad
-from edgekit.nets.operators import DATA_MOVEMENT, activations, aten, kind_of
+from edgekit.nets.operators import DATA_MOVEMENT, activations, aten, kind_of, unmoved
 from edgekit.nets.program import Program
 from edgekit.nets.quantisation import QuantisationTable
 from edgekit.schema.manifest import InFloat
@@ -139,7 +139,7 @@ def _follow_floats(integer: list[fx.Node], reasons: dict[fx.Node, str], conventi
                 changed = True
         for group in _ending_in_floats(integer, convention):
             readers = {node: set(_readers(output_of(node, convention))) for node in group}
-            before = {_unmoved(source) for node in group for source in activations(node)} - {
+            before = {unmoved(source) for node in group for source in activations(node)} - {
                 output_of(node, convention) for node in group
             }
             behind = [node for node in group if readers[node] - group]
@@ -174,16 +174,9 @@ def _ending_in_floats(integer: list[fx.Node], convention: Convention) -> list[se
     return groups
 
 
-def _unmoved(node: fx.Node) -> fx.Node:
-    """What `node` moves."""
-    while kind_of(node) in DATA_MOVEMENT:
-        node = activations(node)[0]
-    return node
-
-
 def _is_float(source: fx.Node, reader: fx.Node, integer: list[fx.Node], convention: Convention) -> bool:
     """Whether `reader` can have `source` in float for nothing."""
-    source = _unmoved(source)
+    source = unmoved(source)
     if source.op != "call_function":
         return False
     heads = [node for node in integer if output_of(node, convention) is source]

@@ -15,9 +15,12 @@ from edgekit.formats.conventions.weight_only import decode_weights
 from edgekit.formats.conventions.weights import qd, quantise_weights
 from edgekit.nets.graph import aten, is_weight, set_tensor, tensor_of
 from edgekit.nets.model import Model
+from edgekit.nets.operators import DATA_MOVEMENT, kind_of, unmoved
 from edgekit.nets.program import Program, trace
 from edgekit.numerics.quantise import decode, encode
 from edgekit.schema.manifest import InFloat, QuantisedTensor
+
+_PASSING = DATA_MOVEMENT | {"relu", "clamp"}  # part of the kernel before them
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Lowered:
         module: runs in PyTorch; the witness that every runtime is compared with.
         tensors: how each tensor is quantised.
         inputs, outputs: grids of the program's inputs and outputs, None where float.
+        islands: operators without a weight that compute in float on what stands for codes, and that a runtime which
+            sees them so makes integer kernels of: because only codes are made of them, or it carries codes through.
     """
 
     module: fx.GraphModule
@@ -35,6 +40,7 @@ class Lowered:
     in_float: tuple[InFloat, ...]
     inputs: tuple[Grid | None, ...]
     outputs: tuple[Grid | None, ...]
+    islands: tuple[fx.Node, ...] = ()
 
 
 def lower(model: Model, convention: Convention, batch: int = 1) -> Lowered:
@@ -65,6 +71,24 @@ def lower(model: Model, convention: Convention, batch: int = 1) -> Lowered:
         in_float=placement.in_float,
         inputs=tuple(placement.grids.get(n) for n in program.module.graph.nodes if n.op == "placeholder"),
         outputs=tuple(sources.get(end) for end in ends),
+        islands=tuple(node for node in program.names if _is_island(node, placement, convention)),
+    )
+
+
+def _is_island(node: fx.Node, placement: Placement, convention: Convention) -> bool:
+    if kind_of(node) in (None, *DATA_MOVEMENT) or node in placement.integer or not node.users:
+        return False
+    sources = [unmoved(source) for source in node.all_input_nodes if source.op != "get_attr"]
+    if any(source.target is not qd.dequantize_per_tensor.default for source in sources):
+        return False
+    carried = convention.carries_codes and kind_of(node) in convention.shares_grid
+    return carried or _only_codes_are_made_of(node)
+
+
+def _only_codes_are_made_of(node: fx.Node) -> bool:
+    return all(
+        _only_codes_are_made_of(user) if kind_of(user) in _PASSING else user.target is qd.quantize_per_tensor.default
+        for user in node.users
     )
 
 

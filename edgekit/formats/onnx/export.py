@@ -19,7 +19,7 @@ from edgekit.formats.conventions.convention import find_convention
 from edgekit.formats.conventions.lowering import Lowered, lower
 from edgekit.formats.conventions.witness import Witness
 from edgekit.formats.files import Preprocesses, describe_tensors, write_artifact
-from edgekit.formats.onnx.float_layers import keep_layers_in_float
+from edgekit.formats.onnx.float_layers import keep_islands_in_float, keep_layers_in_float
 from edgekit.formats.onnx.fused import optimised_graph
 from edgekit.formats.onnx.rewrite import clean, declare_wide_codes, fuse_pads, order_gelus, use_global_pools
 from edgekit.nets.model import Model
@@ -57,8 +57,11 @@ def export_onnx(
     else:
         lowered = lower(model, find_convention(convention), options.batch)
         module = lowered.module
+    keeps_floats = lowered is not None and find_convention(convention).takes_up_floats
+    if lowered is not None and keeps_floats:
+        keep_islands_in_float(module, lowered.islands)
     proto = to_onnx(module, model, options)
-    if lowered is not None and find_convention(convention).quantises_weights:
+    if keeps_floats:
         keep_layers_in_float(proto)
     path = write_artifact(folder / f"{stem}.onnx", proto.SerializeToString(deterministic=True))
     fused, in_float = optimised_graph(path.path)

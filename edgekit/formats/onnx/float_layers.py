@@ -1,17 +1,46 @@
-"""Layers that stay in float between integers, spelled so that ONNX Runtime leaves them there.
+"""Operators that stay in float between integers, spelled so that ONNX Runtime leaves them there.
 
 Its optimiser quantises a float weight by itself, with one scale for the whole tensor, where the layer reads a DQ with
 one scale and only a Q reads the layer (weight_bias_quantization.cc). A DQ that holds the same scale once for every
-channel gives the same values, and is not taken up.
+channel gives the same values, and is not taken up. Any other operator between DQ and Q becomes its integer kernel
+(qdq_transformer/selectors_actions), whatever its DQ looks like; with a Min in front of the Q, which has no such kernel
+and changes no value, it does not.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
+import torch
 from onnx import numpy_helper
+from torch import fx
+
+from edgekit.nets.graph import aten, free_name, set_tensor
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # the runtime may turn a MatMul into a Gemm first
+
+
+def keep_islands_in_float(module: fx.GraphModule, islands: Sequence[fx.Node]) -> None:
+    """Put the smaller of it and infinity behind every node of `islands`, which are of `module`.
+
+    The runtime's kernels want codes of all their operands, so one that reads a stored float is left as it is.
+    """
+    islands = [node for node in islands if all(source.op != "get_attr" for source in node.all_input_nodes)]
+    if not islands:
+        return
+    name = free_name(module, "infinity")
+    set_tensor(module, name, torch.tensor(math.inf))
+    for node in islands:
+        with module.graph.inserting_after(node):
+            limit = module.graph.get_attr(name)
+        with module.graph.inserting_after(limit):
+            same = module.graph.call_function(aten.minimum.default, (node, limit))
+        for user in [user for user in node.users if user is not same]:
+            user.replace_input_with(node, same)
+    module.recompile()
 
 
 def keep_layers_in_float(model: onnx.ModelProto) -> int:

@@ -42,7 +42,7 @@ def export_tflite(
     else:
         lowered = lower(model, find_convention(convention), options.batch)
         module = lowered.module
-    with marked(module) as marks:
+    with marked(module, () if lowered is None else lowered.islands) as marks:
         content = convert(module, model, options.batch, integer=lowered is not None)
     import ai_edge_litert
 

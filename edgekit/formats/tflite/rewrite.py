@@ -199,21 +199,18 @@ def wide_biases(graph: Graph) -> int:
 
 
 def drop_marks(graph: Graph) -> int:
-    """Take out the marks of `float_layers.py`: FLOOR between DEQUANTIZE and a layer. Returns how many."""
+    """Take out the marks of `float_layers.py`: FLOOR behind DEQUANTIZE. Returns how many."""
     done = 0
     for op in list(graph.sub.operators):
         if graph.kind(op) != Op.FLOOR or op.outputs[0] in graph.sub.outputs:
             continue
-        before, after = graph.maker(op.inputs[0]), graph.only_reader(op)
-        while after is not None and graph.kind(after) in (Op.TRANSPOSE, Op.RESHAPE):
-            after = graph.only_reader(after)
-        if before is None or after is None or graph.kind(before) != Op.DEQUANTIZE:
+        before = graph.maker(op.inputs[0])
+        if before is None or graph.kind(before) != Op.DEQUANTIZE:
             continue
-        if graph.kind(after) in (*CONVOLUTIONS, Op.FULLY_CONNECTED):
-            for reader in graph.readers(op.outputs[0]):
-                reader.inputs = [op.inputs[0] if tensor == op.outputs[0] else tensor for tensor in reader.inputs]
-            graph.sub.operators.remove(op)
-            done += 1
+        for reader in graph.readers(op.outputs[0]):
+            reader.inputs = [op.inputs[0] if tensor == op.outputs[0] else tensor for tensor in reader.inputs]
+        graph.sub.operators.remove(op)
+        done += 1
     return done
 
 
@@ -221,7 +218,7 @@ def rewrite(content: bytes, inputs: list[str], outputs: list[str], marks: int = 
     """All rewrites, and the model packed again.
 
     Args:
-        marks: how many layers were marked to stay in float.
+        marks: how many operators were marked to stay in float.
 
     Raises:
         FormatError: the marks did not come through the converter, or one tensor is two inputs or outputs.
@@ -230,11 +227,11 @@ def rewrite(content: bytes, inputs: list[str], outputs: list[str], marks: int = 
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     graph = Graph(model)
-    if (found := drop_marks(graph)) != marks:
+    if marks and (found := drop_marks(graph)) != marks:
         raise FormatError(
-            f"{marks} layers are kept in float, and the converted graph shows {found} of them",
+            f"{marks} operators are kept in float, and the converted graph shows {found} of them",
             "format tflite",
-            "drop tflite from export.formats, or let those layers be quantised; and report this",
+            "drop tflite from export.formats, or let those operators be quantised; and report this",
         )
     cancel_layout_changes(graph)
     pads_in_channels_last(graph)

@@ -18,6 +18,7 @@ from edgekit.passes.quantize.blocks import round_by_blocks
 from edgekit.passes.quantize.calibrate import calibrate, calibration_samples
 from edgekit.passes.quantize.gptq import round_by_gptq
 from edgekit.passes.quantize.guard import guard
+from edgekit.passes.quantize.keep import keep_named, keep_unequal_ends
 from edgekit.passes.quantize.mixed import choose_numbers
 from edgekit.passes.quantize.ranges import decide_edges
 from edgekit.passes.quantize.recurrent import keep_accumulators
@@ -62,12 +63,13 @@ def quantize(model: Model, options: QuantizeOptions, context: Context) -> Model:
     """Add a quantisation table to `model`: ranges of activations, codes of weights, means of inputs.
 
     Raises:
-        PassError: the calibration split is empty, or an activation is not finite.
+        PassError: the calibration split is empty, an activation is not finite, or `keep_float` names nothing.
     """
     samples = calibration_samples(model, options, context)
     program = trace(model, batch_size(samples.inputs))
     seen = calibrate(model, program, samples, context) if needs_samples(options) else Seen()
     table = keep_accumulators(model, first_table(program, seen, options))
+    table = keep_unequal_ends(program, keep_named(program, table, options.keep_float))
     task = Task(model, samples, options, context)
     if options.budget is not None:
         table = choose_numbers(task, table)
