@@ -10,37 +10,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from edgekit.formats.artifact import Artifact
 from edgekit.formats.files import write_artifact
 from edgekit.nets.model import Model
+from edgekit.nets.steps import OverTime
 from edgekit.schema.manifest import ArtifactRow, InFloat, QuantisedTensor
+from edgekit.schema.tensors import InputSpec
 
 Form: TypeAlias = Literal["unrolled", "step"]
 Unroll: TypeAlias = Callable[[bytes, Mapping[str, str], int], bytes]
 CountOperators: TypeAlias = Callable[[Path], tuple[dict[str, int], tuple[InFloat, ...]]]
 
 
-class Sequence(nn.Module):
-    """One step's program, run over a sequence from states of zeros; it gives what the last step gives."""
-
-    def __init__(self, step: nn.Module, row: ArtifactRow) -> None:
-        super().__init__()
-        self.step = step
-        place = {tensor.network_name: index for index, tensor in enumerate(row.outputs)}
-        source = {given: place[made] for made, given in row.feedback.items()}
-        self._states = [(t.shape, source[t.network_name]) for t in row.inputs if t.network_name in source]
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(N, T, C) -> the answer and every state, in the order of the step's outputs."""
-        states = [torch.zeros(shape) for shape, _ in self._states]
-        made: tuple[Tensor, ...] = ()
-        for t in range(x.shape[1]):
-            made = self.step(x[:, t], *states)
-            states = [made[index] for _, index in self._states]
-        return made
+def over_time(step: nn.Module, row: ArtifactRow) -> OverTime:
+    """One step's program, run over sequences from states of zeros; it gives what the last step gives."""
+    makers = {given: made for made, given in row.feedback.items()}
+    specs = [
+        InputSpec(name=tensor.network_name, shape=tensor.shape, state=makers.get(tensor.network_name))
+        for tensor in row.inputs
+    ]
+    return OverTime(step, specs, [tensor.network_name for tensor in row.outputs])
 
 
 def in_form(
@@ -86,7 +77,7 @@ def in_form(
         "feedback": {},
         "nodes": nodes,
     }
-    return replace(step, row=row.model_copy(update=update), program=_Answer(Sequence(step.program, row)))
+    return replace(step, row=row.model_copy(update=update), program=_Answer(over_time(step.program, row)))
 
 
 def tensors_once(rows: tuple[QuantisedTensor, ...]) -> tuple[QuantisedTensor, ...]:
@@ -100,7 +91,7 @@ def tensors_once(rows: tuple[QuantisedTensor, ...]) -> tuple[QuantisedTensor, ..
 class _Answer(nn.Module):
     """The first output alone."""
 
-    def __init__(self, sequence: Sequence) -> None:
+    def __init__(self, sequence: OverTime) -> None:
         super().__init__()
         self.sequence = sequence
 

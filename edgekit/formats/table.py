@@ -11,7 +11,8 @@ from edgekit.formats.artifact import Artifact
 from edgekit.formats.files import Preprocesses
 from edgekit.formats.recurrent import Form, in_form, tensors_once
 from edgekit.nets.model import Model
-from edgekit.nets.recurrent import feedback, recurrent_network, step_model
+from edgekit.nets.recurrent import recurrent_network, step_model
+from edgekit.nets.steps import declared_states
 from edgekit.schema.recipe import Export
 
 ExportFunction = Callable[[Model, str, Path, str, Export, Preprocesses], Artifact]
@@ -100,7 +101,7 @@ def export(
     """
     if name not in formats:
         raise FormatError(f"no format is called {name!r}", "export.formats", f"formats: {', '.join(sorted(formats))}")
-    row, back = formats[name], feedback(model)
+    row, back = formats[name], declared_states(model.inputs)
     if recurrent_network(model) is not None:
         step = export(step_model(model), name, convention, folder, stem, options, preprocess, formats)
         return row.in_form(step, model, options.recurrent)

@@ -15,6 +15,7 @@ from edgekit.nets.fit import check_finite, load_state
 from edgekit.nets.model import Model
 from edgekit.nets.pt2.network import ExportedNetwork
 from edgekit.nets.pt2.read import declared_inputs, read_exported
+from edgekit.nets.steps import check_states
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.reference import import_function
 from edgekit.schema.tensors import DType, OutputSpec
@@ -50,7 +51,9 @@ def build(source: ModelSource, seed: int = 0) -> Model:
     if source.checkpoint is not None:
         load_state(network, read_state(source.checkpoint), source.checkpoint)
     check_finite(network, f"model.checkpoint: {source.checkpoint.path}" if source.checkpoint else source.where)
-    return Model(network, source, find_outputs(network, source))
+    outputs = find_outputs(network, source)
+    check_states(source.inputs, outputs)
+    return Model(network, source, outputs)
 
 
 def construct(source: ModelSource, seed: int = 0) -> nn.Module:

@@ -20,7 +20,8 @@ from edgekit.nets.canonical import canonicalise
 from edgekit.nets.graph import set_tensor, value_of
 from edgekit.nets.model import Model
 from edgekit.nets.movement import MADE, origin
-from edgekit.nets.recurrent import Recurrent, recurrent_network, step_model
+from edgekit.nets.recurrent import recurrent_network, step_model
+from edgekit.nets.steps import declared_states
 from edgekit.nets.unroll import share_state_names, unroll
 
 _SAME_FUNCTION_RATIO = 1e-3  # of the largest output: far above float32 rounding, far below any wrong rewrite
@@ -84,8 +85,9 @@ def trace(model: Model, batch: int = 1) -> Program:
     module.recompile()
     _check_function(module, model, batch)
     names = _names(module)
-    if isinstance(model.network, Recurrent):
-        share_state_names(module, names)
+    states = declared_states(model.inputs)
+    if states:
+        share_state_names(module, names, states, model)
     return Program(module, names)
 
 

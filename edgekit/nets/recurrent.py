@@ -85,7 +85,10 @@ def step_model(model: Model) -> Model:
     sequence = model.inputs[0]
     inputs = (
         sequence.model_copy(update={"shape": (sequence.shape[0], *sequence.shape[2:]), "layout": "NC"}),
-        *(InputSpec(name=state.name, shape=(1, state.size), layout="NC") for state in network.states),
+        *(
+            InputSpec(name=state.name, shape=(1, state.size), layout="NC", state=f"next_{state.name}")
+            for state in network.states
+        ),
     )
     following = tuple(OutputSpec(name=f"next_{state.name}", shape=(1, state.size)) for state in network.states)
     return replace(
@@ -93,11 +96,3 @@ def step_model(model: Model) -> Model:
         source=model.source.model_copy(update={"inputs": inputs}),
         outputs=(*model.outputs, *following),
     )
-
-
-def feedback(model: Model) -> dict[str, str]:
-    """Output -> input of a step model: what one step gives and the next one takes. Empty for every other model."""
-    network = model.network
-    if not isinstance(network, Recurrent) or len(model.inputs) == 1:
-        return {}
-    return {f"next_{state.name}": state.name for state in network.states}

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import fx
 
 from edgekit.nets.graph import aten, set_tensor, tensor_of, value_of
+from edgekit.nets.model import Model
 
 
-def share_state_names(module: fx.GraphModule, names: dict[fx.Node, str]) -> None:
-    """A state that a step takes is called as the operator that makes the next one: both are one edge, on one grid."""
-    _, *given = (node for node in module.graph.nodes if node.op == "placeholder")
-    _, *made = _outputs(module)
-    for state, following in zip(given, made, strict=True):
-        names[state] = names[following]
+def share_state_names(
+    module: fx.GraphModule, names: dict[fx.Node, str], states: Mapping[str, str], model: Model
+) -> None:
+    """A state that a step takes is called as the operator that makes the next one: both are one edge, on one grid.
+
+    Args:
+        states: output -> input of `model`.
+    """
+    placeholders = (node for node in module.graph.nodes if node.op == "placeholder")
+    given = dict(zip((spec.name for spec in model.inputs), placeholders, strict=True))
+    made = dict(zip((spec.name for spec in model.outputs), _outputs(module), strict=True))
+    for following, state in states.items():
+        names[given[state]] = names[made[following]]
 
 
 def unroll(module: fx.GraphModule, names: dict[fx.Node, str], steps: int) -> tuple[fx.GraphModule, dict[fx.Node, str]]:

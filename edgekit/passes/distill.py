@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from edgekit.errors import PassError
 from edgekit.nets.model import Model
+from edgekit.nets.steps import trained
 from edgekit.passes.context import Context
 from edgekit.passes.loop import digest_state, fit
 from edgekit.passes.losses import Inputs, find_loss, only_output
@@ -59,7 +60,8 @@ def distill(model: Model, options: DistillOptions, context: Context) -> Model:
         PassError: there is no teacher or training split, the teacher's outputs have another shape, or the loss is not
             finite or does not fit the outputs or the labels.
     """
-    teacher = copy.deepcopy(context.teacher().network).eval().requires_grad_(False)
+    teaching = context.teacher()
+    teacher = trained(teaching, copy.deepcopy(teaching.network)).eval().requires_grad_(False)
     hard, soft = find_loss(options.loss, "step distill", options.label_smoothing), TEACHER_TERMS[options.loss]
 
     def loss(outputs: Any, inputs: Inputs, labels: Tensor) -> Tensor:
@@ -76,5 +78,5 @@ def distill(model: Model, options: DistillOptions, context: Context) -> Model:
         return (1 - options.alpha) * hard(outputs, inputs, labels) + options.alpha * term
 
     network = copy.deepcopy(model.network)
-    fit(network, options, loss, context, "distill", loss_digest=digest_state(teacher))
+    fit(trained(model, network), options, loss, context, "distill", loss_digest=digest_state(teacher))
     return model.with_(network, "distill")

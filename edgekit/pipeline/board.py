@@ -13,6 +13,7 @@ from edgekit.devices.detached import Progress
 from edgekit.devices.session import AgentSession
 from edgekit.errors import DeviceError
 from edgekit.pipeline.artifacts import HERE, Exported
+from edgekit.pipeline.evaluate import answers
 from edgekit.pipeline.parity import agreement
 from edgekit.pipeline.progress import Update
 from edgekit.pipeline.run import Workshop
@@ -102,8 +103,8 @@ def evaluate_on(
             device=device.name,
             stand_in=instead_of is not None,
             runtime=f"{there.runtime} {there.runtime_version}",
-            value=workshop.score(inputs, there.outputs, raw.labels),
-            host_value=workshop.score(inputs, here.outputs, raw.labels),
+            value=workshop.score(inputs, answers(one.row, there.outputs), raw.labels),
+            host_value=workshop.score(inputs, answers(one.row, here.outputs), raw.labels),
             samples=len(raw),
             agreement_ratio=agreement(here.outputs[first], there.outputs[first]),
             max_abs_error=max(float(np.abs(there.outputs[key] - here.outputs[key]).max()) for key in here.outputs),

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import edgekit
 from edgekit.data.metrics.metric import Metric
 from edgekit.nets.model import Model
+from edgekit.nets.steps import sample_specs
 from edgekit.pipeline.artifacts import Evaluated, Exported, NetworkMetric, evaluate_artifact, float_metric
 from edgekit.pipeline.findings import find_faults
 from edgekit.pipeline.keys import weights_digest
@@ -69,7 +70,7 @@ def draft_bundle(
     reference = float_metric(stages.model[plan.reference], workshop, "the float network")
     compressed = float_metric(stages.model[-1], workshop, "the compressed network in float")
     shipped = tuple(item for item in found.exported if item.planned.variant.ships)
-    specs = stages.model[-1].model.inputs
+    specs = sample_specs(stages.model[-1].model.inputs)
     evaluated = {item.row.path: evaluate_artifact(item, workshop, specs) for item in shipped}
     metric, name = workshop.score.metric, recipe.metric.name
     gates = _judge(plan, metric, reference, shipped, evaluated, found, device, measuring, regressions)

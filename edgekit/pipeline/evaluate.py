@@ -16,6 +16,7 @@ from edgekit.data.score import Score
 from edgekit.errors import DataError
 from edgekit.nets.model import Model
 from edgekit.nets.outputs import tensors_of
+from edgekit.nets.steps import declared_states, on_samples, sample_specs
 from edgekit.pipeline.parity import Expected, judge_parity
 from edgekit.profiling.inference import Inference, infer
 from edgekit.schema.device import Device
@@ -49,25 +50,32 @@ class ArtifactRun:
 
 
 def network_outputs(model: Model, samples: Samples) -> Arrays:
-    """Every output of a network for every sample, float32 (N, ...) by name, on the network's own device."""
+    """Every answer of a network for every sample, float32 (N, ...) by name, on the network's own device.
+
+    Of one step of a sequence, what it answers after the last; its states are no answers.
+    """
     network, was_training = model.network, model.network.training
     where = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     network.eval()
     parts: list[list[torch.Tensor]] = []
+    run = on_samples(model, network)
     try:
         with torch.no_grad():
             for start in range(0, len(samples), BATCH):
-                given = network(*(inputs.to(where) for inputs in samples.batch(start, start + BATCH)))
+                given = run(*(inputs.to(where) for inputs in samples.batch(start, start + BATCH)))
                 parts.append([output.cpu().float() for output in tensors_of(given)])
     finally:
         network.train(was_training)
     columns = [torch.cat(own).numpy() for own in zip(*parts, strict=True)]
-    return {spec.name: column for spec, column in zip(model.outputs, columns, strict=True)}
+    states = declared_states(model.inputs)
+    named = zip(model.outputs, columns, strict=True)
+    return {spec.name: column for spec, column in named if spec.name not in states}
 
 
 def named_inputs(model: Model, samples: Samples) -> Arrays:
     """The samples' inputs by the network's names."""
-    return {spec.name: inputs.numpy() for spec, inputs in zip(model.inputs, samples.inputs, strict=True)}
+    specs = sample_specs(model.inputs)
+    return {spec.name: inputs.numpy() for spec, inputs in zip(specs, samples.inputs, strict=True)}
 
 
 def check_samples(model: Model, samples: Samples, where: str) -> None:
@@ -80,18 +88,21 @@ def check_samples(model: Model, samples: Samples, where: str) -> None:
         DataError: another number of inputs, shape or dtype.
     """
     place = f"data: {where}; model.inputs"
-    if len(model.inputs) != len(samples.inputs):
-        names = ", ".join(spec.name for spec in model.inputs)
+    specs = sample_specs(model.inputs)
+    if len(specs) != len(samples.inputs):
+        names = ", ".join(spec.name for spec in specs)
         raise DataError(
-            f"a sample has {len(samples.inputs)} inputs, and the network takes {len(model.inputs)}: {names}",
+            f"a sample has {len(samples.inputs)} inputs, and the network takes {len(specs)}: {names}",
             place,
             "declare the inputs that the samples have, or give the network all of its inputs",
         )
-    for spec, inputs in zip(model.inputs, samples.inputs, strict=True):
+    over_time = bool(declared_states(model.inputs))
+    for spec, inputs in zip(specs, samples.inputs, strict=True):
         wanted, given = tuple(spec.shape[1:]), tuple(inputs.shape[1:])
-        if wanted != given:
+        if wanted != (given[1:] if over_time else given):
+            takes = f"{wanted} at each step of a sequence" if over_time else str(wanted)
             raise DataError(
-                f"a sample is {given}, and input {spec.name!r} of the network takes {wanted}",
+                f"a sample is {given}, and input {spec.name!r} of the network takes {takes}",
                 place,
                 "correct model.inputs, the preprocessing of the calibration set, or choose other data",
             )
@@ -114,6 +125,11 @@ def scored(score: Score, inputs: Arrays, outputs: Arrays, labels: NDArray[Any]) 
     return score(inputs, outputs, labels), score.details(inputs, outputs, labels)
 
 
+def answers(row: ArtifactRow, outputs: Arrays) -> Arrays:
+    """The outputs of an artifact that are no states."""
+    return {name: array for name, array in outputs.items() if name not in row.feedback}
+
+
 def run_artifact(
     device: Device,
     path: Path,
@@ -132,7 +148,7 @@ def run_artifact(
     Args:
         runtime: what executes it.
         expected: parity samples and what the artifact's PyTorch program gives for them.
-        specs: the network's inputs, which samples are for.
+        specs: the inputs that samples are for, with the samples' layouts.
         codes: largest difference in integer codes that parity tolerates.
 
     Raises:
@@ -144,7 +160,8 @@ def run_artifact(
     }
     given = infer(device, path, row, runtime, samples, {spec.name: spec.layout for spec in specs})
     count = len(expected.inputs[0])
-    inputs, outputs = ({name: array[count:] for name, array in arrays.items()} for arrays in (samples, given.outputs))
+    inputs = {name: array[count:] for name, array in samples.items()}
+    outputs = {name: array[count:] for name, array in answers(row, given.outputs).items()}
     metric, details = scored(score, inputs, outputs, test.labels.numpy())
     return ArtifactRun(
         metric=metric,

@@ -25,7 +25,8 @@ def find_faults(stages: Stages, workshop: Workshop) -> tuple[Finding, ...]:
     row = next((row.calibration for row in reversed(stages.rows) if row.calibration is not None), None)
     used = None
     if row is not None and row.source == "samples":
-        used = row.indices or tuple(range(row.count))
+        # of single steps a sequence has many, and all of them were used
+        used = row.indices or tuple(range(min(row.count, len(workshop.data.splits.calibration))))
     key = findings_key(used, workshop.plan.around)
     folder = workshop.store.find(key.key)
     if folder is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgekit.devices.session import AgentSession
 from edgekit.errors import DeviceError
+from edgekit.nets.steps import sample_specs
 from edgekit.pipeline.artifacts import Exported
 from edgekit.pipeline.board import OnBoard, evaluate_on
 from edgekit.pipeline.choose import stand_in_for
@@ -83,7 +84,7 @@ def use_device(
         board = OnBoard()
         if device.transport != "local":  # on this machine every artifact is tested anyway
             ships = [one for one in shipped if one.planned.variant.ships]
-            specs = stages.model[-1].model.inputs
+            specs = sample_specs(stages.model[-1].model.inputs)
             board = evaluate_on(session, instead_of, ships, workshop, specs, request.device_samples, engines.by_path)
     return OnDevice(
         shipped,

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from edgekit.data.samples import filled
 from edgekit.errors import FormatError, StoreError
 from edgekit.formats.artifact import Artifact
-from edgekit.formats.recurrent import Sequence
+from edgekit.formats.recurrent import over_time
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.schema.gates import TOLERATED_CODES
@@ -67,7 +67,7 @@ def expect(artifact: Artifact, inputs: tuple[torch.Tensor, ...], edges: Mapping[
 
 def _answers(artifact: Artifact, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """Outputs of the artifact's program; after the last step where it is one step of a recurrent network."""
-    program = Sequence(artifact.program, artifact.row) if artifact.row.feedback else artifact.program
+    program = over_time(artifact.program, artifact.row) if artifact.row.feedback else artifact.program
     return cast(tuple[torch.Tensor, ...], program(*batch))
 
 

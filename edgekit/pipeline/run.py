@@ -6,13 +6,14 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from edgekit.data.samples import Splits
 from edgekit.data.score import Score
 from edgekit.data.splits import LoadedData, find_data
 from edgekit.errors import PassError
@@ -22,6 +23,7 @@ from edgekit.nets.count import count_macs, count_params
 from edgekit.nets.load import build as build_model
 from edgekit.nets.model import Model
 from edgekit.nets.saved import load_model, save_model, state_bytes
+from edgekit.nets.steps import step_samples
 from edgekit.passes.context import Context
 from edgekit.passes.table import PASSES, Pass, run_pass
 from edgekit.pipeline.evaluate import check_samples, network_metric
@@ -207,7 +209,7 @@ class _Chain:
                 assert step.options is not None
                 context = Context(
                     target=workshop.plan.target.target,
-                    splits=workshop.data.splits,
+                    splits=_for_steps(before.model, workshop.data.splits),
                     score=workshop.score,
                     teacher=self._ask_teacher,
                     measure=workshop.measure,
@@ -226,6 +228,11 @@ class _Chain:
             (folder / _RECORDS).write_text(json.dumps(records), encoding="utf-8")
 
         return workshop.store.put(step.key.key, write, step.key.parts)
+
+
+def _for_steps(model: Model, splits: Splits) -> Splits:
+    """The splits, with calibration samples of single steps where the network is one; it is judged on sequences."""
+    return replace(splits, calibration=step_samples(model, splits.calibration))
 
 
 def measure(model: Model, workshop: Workshop) -> Measure:

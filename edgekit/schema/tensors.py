@@ -99,6 +99,11 @@ class InputSpec(Record):
     shape: tuple[int, ...]
     dtype: DType = "float32"
     layout: Layout = "NCHW"
+    state: str | None = Field(
+        None,
+        description="the network is one step of a sequence: the output that goes into this input at the next step, "
+        "zeros before the first; samples are then sequences (N, T, C) of the other inputs",
+    )
 
 
 class OutputSpec(Record):

@@ -14,11 +14,12 @@ from edgekit.formats.conventions.convention import CONVENTIONS
 from edgekit.formats.conventions.grids import Grid
 from edgekit.formats.conventions.lowering import lower
 from edgekit.formats.conventions.witness import Witness
-from edgekit.formats.recurrent import Sequence
+from edgekit.formats.recurrent import over_time
 from edgekit.formats.table import export
 from edgekit.nets.load import find_outputs
 from edgekit.nets.model import Model
-from edgekit.nets.recurrent import Recurrent, State, feedback, step_model
+from edgekit.nets.recurrent import Recurrent, State, step_model
+from edgekit.nets.steps import declared_states
 from edgekit.passes.quantize.quantize import quantize
 from edgekit.profiling.inference import infer
 from edgekit.schema.device import Device
@@ -143,7 +144,7 @@ def test_the_rows_of_a_sequence_are_those_of_its_step(tmp_path: Path):
     assert [(t.name, t.shape, t.layout) for t in whole.row.inputs] == [("x", (1, 3, 3), "NTC")]
     assert [t.name for t in whole.row.outputs] == ["output"]
     assert whole.row.feedback == {}
-    assert step.row.feedback == feedback(step_model(model)) == {"next_h": "h", "next_c": "c"}
+    assert step.row.feedback == declared_states(step_model(model).inputs) == {"next_h": "h", "next_c": "c"}
     assert whole.row.quantisation == step.row.quantisation
     names = Counter((row.tensor, row.role) for row in whole.row.quantisation)
     assert set(names.values()) == {1}
@@ -211,7 +212,7 @@ def test_a_witness_of_a_step_runs_over_the_sequence(tmp_path: Path):
     step = export(model, "onnx", "onnxruntime-arm", tmp_path, "step", Export(recurrent="step"))
     x = _sequences(4)[:1]
     with torch.no_grad():
-        answer, h, c = Sequence(step.program, step.row)(x)
+        answer, h, c = over_time(step.program, step.row)(x)
         torch.testing.assert_close(answer, model.network(x), rtol=1e-5, atol=1e-5)
     assert h.shape == c.shape == (1, 5)
     assert not torch.equal(h, c)

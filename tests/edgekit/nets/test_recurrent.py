@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from edgekit.errors import ModelError
-from edgekit.nets.recurrent import feedback, recurrent_network, step_model
+from edgekit.nets.recurrent import recurrent_network, step_model
+from edgekit.nets.steps import declared_states
 from tests import nets
 
 
@@ -19,8 +20,8 @@ def test_a_step_takes_and_gives_every_state():
         ("next_h", (1, 5)),
         ("next_c", (1, 5)),
     ]
-    assert feedback(step) == {"next_h": "h", "next_c": "c"}
-    assert feedback(model) == {}
+    assert declared_states(step.inputs) == {"next_h": "h", "next_c": "c"}
+    assert declared_states(model.inputs) == {}
     assert step.network is model.network
     (x,) = model.example(2)
     states = torch.zeros(2, 5), torch.zeros(2, 5)

@@ -135,11 +135,3 @@ def test_a_weight_of_two_layers_has_the_scale_that_both_biases_fit() -> None:
     (weight,) = table.weights.values()
     for edge in ("input:image", "/mul"):
         assert (1000.0 / (table.edges[edge].scale * weight.scale) <= BIAS_MAX * 1.0001).all()
-
-
-def test_a_network_of_two_inputs_is_refused() -> None:
-    source = ModelSource(factory="tests:two", inputs=tuple(InputSpec(name=n, shape=(1, 2, 4, 4)) for n in "ab"))
-    model = Model(nn.Bilinear(4, 4, 2).eval(), source, (OutputSpec(name="output", shape=(1, 2, 4, 2)),))
-    with pytest.raises(PassError) as raised:
-        quantize(model, QuantizeOptions(), context(nets.model(nets.TINY_CONV)))
-    assert "2 inputs" in raised.value.what

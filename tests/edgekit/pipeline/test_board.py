@@ -23,7 +23,7 @@ SPECS = (InputSpec(name="image", shape=(1, 1)),)
 
 
 def artifact(path: str):
-    row = SimpleNamespace(path=path, outputs=[SimpleNamespace(network_name="logits")])
+    row = SimpleNamespace(path=path, feedback={}, outputs=[SimpleNamespace(network_name="logits")])
     variant = SimpleNamespace(runtime="tflite-runtime", local_runtime="litert", format="tflite")
     return SimpleNamespace(path=path, row=row, planned=SimpleNamespace(variant=variant))
 

@@ -38,6 +38,26 @@ class Tokens(nn.Module):
         return self.out(torch.relu(self.hidden(self.table(tokens))))
 
 
+class Step(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.reset, self.update, self.new = (nn.Linear(2 + 12, 12) for _ in range(3))
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, h, x):
+        both = torch.cat([x, h], 1)
+        reset, update = torch.sigmoid(self.reset(both)), torch.sigmoid(self.update(both))
+        new = torch.tanh(self.new(torch.cat([x, reset * h], 1)))
+        following = update * h + (1 - update) * new
+        return {"following": following, "logits": self.head(following)}
+
+
+def sequences():
+    x = np.random.default_rng(0).normal(size=(400, 6, 2)).astype(np.float32)
+    x[:, :, 0] += np.where(x[:, :, 0].sum(1) > 0, 0.5, -0.5)[:, None]  # room between the classes
+    return _parts((x,), (x[:, :, 0].sum(1) > 0).astype(np.int64))
+
+
 def pairs():
     draw = np.random.default_rng(0)
     image, side = draw.normal(size=(400, 1, 6, 6)), draw.normal(size=(400, 4))
@@ -75,6 +95,17 @@ data: own_inputs:sentences
 metric: perplexity
 steps: [train: {epochs: 4, learning_rate: 0.5}, quantize]
 gates: {metric: {at_most: 1.5}}
+"""
+
+
+STEP = """
+name: step
+model:
+  factory: own_inputs:Step
+  inputs: [{name: h, shape: [1, 12], layout: NC, state: following}, {name: x, shape: [1, 2], layout: NC}]
+data: own_inputs:sequences
+steps: [train: {epochs: 12, optimizer: adamw, learning_rate: 0.02}, quantize]
+gates: {float_metric: {at_least: 0.9}}
 """
 
 
@@ -127,3 +158,14 @@ def test_tokens_stay_integers_and_a_smaller_perplexity_is_better(build):
     for row in manifest["artifacts"]:
         assert not [item for item in row["quantisation"] if item["tensor"] == "input:tokens"]
         assert any("embedding" in item["op"].lower() for item in row["in_float"])  # named, since it is not in integers
+
+
+def test_one_step_of_a_users_own_runs_over_sequences_everywhere(build):
+    manifest = build(STEP)
+    assert set(outcome(manifest).values()) == {"passed"}
+    assert manifest["inputs"][0]["state"] == "following"
+    for row in manifest["artifacts"]:
+        assert row["feedback"] == {"following": "h"}
+        grids = [tensor.get("scale") for tensor in (*row["inputs"], *row["outputs"]) if "h" in tensor["network_name"]]
+        assert len(set(grids)) == 1  # a state goes back as it came
+    assert CliRunner().invoke(cli, ["verify", "dist/step-raspberry-pi-5", "--parity"]).exit_code == 0
