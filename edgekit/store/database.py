@@ -123,7 +123,9 @@ class Database:
         try:
             yield
         except (SQLAlchemyError, ImportError) as err:  # ImportError: the driver of another database
-            said = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err  # without SQLAlchemy's links
+            said = (
+                err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
+            )  # without SQLAlchemy's links
             raise StoreError(
                 f"the profile database failed: {said}",
                 self.where,
