@@ -123,9 +123,8 @@ class Database:
         try:
             yield
         except (SQLAlchemyError, ImportError) as err:  # ImportError: the driver of another database
-            said = (
-                err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
-            )  # without SQLAlchemy's links
+            # the driver's own words, without SQLAlchemy's links
+            said = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
             raise StoreError(
                 f"the profile database failed: {said}",
                 self.where,
