@@ -12,7 +12,7 @@ from edgekit import api
 from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, only_json, print_json
 from edgekit.cli.progress import draw_nothing, draw_progress
-from edgekit.pipeline.request import choose_recipe
+from edgekit.pipeline.request import choose_recipe, with_data
 
 
 @click.command()
@@ -37,6 +37,7 @@ from edgekit.pipeline.request import choose_recipe
     show_default=True,
     help="Where the bundle's folder goes.",
 )
+@click.option("--calib", metavar="NAME", help="Calibration set of the data, by name or file, in place of the recipe's.")
 @click.option(
     "--set",
     "settings",
@@ -63,6 +64,7 @@ def build(
     target: str,
     device: str | None,
     out: Path,
+    calib: str | None,
     settings: tuple[str, ...],
     no_cache: bool,
     no_measure: bool,
@@ -74,9 +76,9 @@ def build(
 ) -> None:
     """Turn a recipe into a bundle for a class of hardware.
 
-    RECIPE is a name or a file; MODEL is package.module:function, and --set tells its data and inputs. Without
-    either: ./edgekit.yaml if there is one, else the quickstart. What is finished is kept in .edgekit (or
-    EDGEKIT_HOME): the same command goes on where an interrupted one stopped.
+    RECIPE is a name or a file; MODEL is an .onnx file, or package.module:function whose inputs --set tells, with data
+    that --calib names. Without either: ./edgekit.yaml if there is one, else the quickstart. What is finished is kept
+    in .edgekit (or EDGEKIT_HOME): the same command goes on where an interrupted one stopped.
 
     Exit codes: 0 done; 1 an error; 2 usage; 3 a gate failed; 4 a device, or a required gate, was not measured.
     """
@@ -94,7 +96,7 @@ def build(
             draw_nothing() if as_json else draw_progress(errors),
             device=device,
             out=out,
-            settings=settings,
+            settings=with_data(settings, calib),
             cache=not no_cache,
             measure=not no_measure,
             device_samples=device_samples,

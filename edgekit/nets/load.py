@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +43,14 @@ def build(source: ModelSource, seed: int = 0) -> Model:
         ModelError: the factory fails, the weights do not fit or are not finite, or the network does not take the
             declared inputs.
     """
-    if source.file is not None:
+    structure: bytes | None = None
+    if source.file is not None and source.onnx is None:
         files = files_of(Path(source.file), f"model.{source.key}")
         source = source.model_copy(update={"sha256": source.sha256 or sha256_of(files)})
-    network = construct(source, seed)
+    if source.onnx is not None:
+        network, source, structure = _from_onnx().network_of_file(source)
+    else:
+        network = construct(source, seed)
     if not source.inputs and isinstance(network, ExportedNetwork):
         source = source.model_copy(update={"inputs": declared_inputs(network.graph, source.where)})
     if source.checkpoint is not None:
@@ -53,7 +58,25 @@ def build(source: ModelSource, seed: int = 0) -> Model:
     check_finite(network, f"model.checkpoint: {source.checkpoint.path}" if source.checkpoint else source.where)
     outputs = find_outputs(network, source)
     check_states(source.inputs, outputs)
-    return Model(network, source, outputs)
+    return Model(network, source, outputs, structure=structure)
+
+
+def reconstruct(source: ModelSource, structure: bytes | None, where: str) -> nn.Module:
+    """The network of a model that was saved, without its weights.
+
+    Args:
+        structure: `Model.structure` as it was saved.
+        where: the place of `structure`, for messages.
+    """
+    if structure is None:
+        return construct(source)
+    network: nn.Module = _from_onnx().network_of_structure(structure, source, where)
+    return network
+
+
+def _from_onnx() -> Any:
+    # by name, so that keys of steps of networks that come from no .onnx file do not depend on what reads one
+    return importlib.import_module("edgekit.nets.from_onnx.build")
 
 
 def construct(source: ModelSource, seed: int = 0) -> nn.Module:

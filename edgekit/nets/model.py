@@ -23,6 +23,9 @@ class Model:
 
     `network` in another process is: call `source.factory`, apply `edits` in order, load the weights.
     The network is in eval mode unless a pass is training it. A pass never changes the Model it was given.
+
+    Attributes:
+        structure: of a network that came from a file: its graph without weights, in place of a factory.
     """
 
     network: nn.Module
@@ -31,6 +34,7 @@ class Model:
     edits: tuple[Edit, ...] = ()
     history: tuple[str, ...] = ()
     table: QuantisationTable | None = None
+    structure: bytes | None = None
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

@@ -2,6 +2,7 @@
 
 model.json            source, outputs, edits, history
 weights.safetensors   parameters and persistent buffers by name
+structure.onnx        only of a network that came from an .onnx file: its graph, the numbers of its weights left out
 table.json            only with a quantisation table: edges, formats of weights, what was kept in high precision
 table.safetensors     its integer codes, scales, means and shifts
 """
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from edgekit.errors import ModelError
 from edgekit.nets.edits import Edit, apply_edits
-from edgekit.nets.load import construct
+from edgekit.nets.load import reconstruct
 from edgekit.nets.model import Model
 from edgekit.nets.quantisation import EdgeRange, Kept, QuantisationTable, WeightCodes
 from edgekit.schema.base import Record
@@ -31,6 +32,7 @@ from edgekit.schema.recipe import ModelSource
 from edgekit.schema.tensors import OutputSpec
 
 _MODEL, _WEIGHTS, _TABLE, _CODES = "model.json", "weights.safetensors", "table.json", "table.safetensors"
+_STRUCTURE = "structure.onnx"
 _R = TypeVar("_R", bound=Record)
 
 
@@ -74,9 +76,8 @@ def save_model(model: Model, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in _files(model):
         (folder / name).write_bytes(content)
-    if model.table is None:
-        for name in (_TABLE, _CODES):
-            (folder / name).unlink(missing_ok=True)
+    for name in (*((_TABLE, _CODES) if model.table is None else ()), *((_STRUCTURE,) if not model.structure else ())):
+        (folder / name).unlink(missing_ok=True)
 
 
 def load_model(folder: Path) -> Model:
@@ -88,10 +89,12 @@ def load_model(folder: Path) -> Model:
         ModelError: a file is absent or damaged, or the factory no longer makes the network that the edits are for.
     """
     structure = _read_record(folder / _MODEL, _Structure)
-    network = apply_edits(construct(structure.source), structure.edits)
+    graph = _read_bytes(folder / _STRUCTURE) if structure.source.onnx is not None else None
+    network = apply_edits(reconstruct(structure.source, graph, str(folder / _STRUCTURE)), structure.edits)
     _put_weights(network, _read_tensors(folder / _WEIGHTS), folder, structure.source)
     table = load_table(folder) if (folder / _TABLE).exists() else None
-    return Model(network.eval(), structure.source, structure.outputs, structure.edits, structure.history, table)
+    network.eval()
+    return Model(network, structure.source, structure.outputs, structure.edits, structure.history, table, graph)
 
 
 def load_table(folder: Path) -> QuantisationTable:
@@ -158,6 +161,8 @@ def _files(model: Model) -> list[tuple[str, bytes]]:
         (_MODEL, _json(structure.model_dump(mode="json"))),
         (_WEIGHTS, _tensor_bytes(model.network.state_dict())),
     ]
+    if model.structure is not None:
+        files.append((_STRUCTURE, model.structure))
     if model.table is not None:
         weights = model.table.weights
         saved = _SavedTable(
@@ -200,11 +205,16 @@ def _put_weights(network: nn.Module, state: Mapping[str, Tensor], folder: Path, 
             tensor.copy_(state[name])
 
 
-def _read_record(path: Path, record: type[_R]) -> _R:
+def _read_bytes(path: Path) -> bytes:
     try:
-        return record.model_validate_json(path.read_bytes())
+        return path.read_bytes()
     except OSError as err:
         raise ModelError(f"cannot be read: {err.strerror}", str(path), "build the model again") from err
+
+
+def _read_record(path: Path, record: type[_R]) -> _R:
+    try:
+        return record.model_validate_json(_read_bytes(path))
     except ValidationError as err:
         raise ModelError(
             f"is damaged: {err.error_count()} fields are wrong", str(path), "build the model again"

@@ -13,6 +13,7 @@ from typing import Any
 
 from edgekit.agent.runtimes.table import RUNTIMES
 from edgekit.errors import EdgekitError
+from edgekit.nets.from_onnx.file import onnx_files
 from edgekit.pipeline.choose import Variant
 from edgekit.pipeline.sources import follow_loader, follow_modules, module_of
 from edgekit.schema.base import Options
@@ -73,6 +74,7 @@ def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
     if source.checkpoint is not None:
         checkpoint = source.checkpoint.model_dump(mode="json", exclude={"path", "sha256"})
     own = [module_of(source.factory)] if source.factory else []
+    own += ["edgekit.nets.from_onnx.build"] if source.onnx else []
     code = follow_modules(["edgekit.nets.load", *_MEASURED_BY, *own])
     return keyed(
         {
@@ -238,6 +240,8 @@ def artifact_run_key(variant: Variant, artifact: str, codes: int, around: Surrou
 def weights_digest(source: ModelSource) -> str:
     """Digest of the files that a model's weights are in; `absent` where they cannot be read, or it has none."""
     try:
+        if source.onnx is not None:
+            return sha256_of(onnx_files(Path(source.onnx), source.where))
         return "absent" if source.weights is None else sha256_of(files_of(Path(source.weights), source.key))
     except EdgekitError:  # loading it is what raises
         return "absent"

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
 from edgekit.errors import DeviceError, ModelError, SchemaError
+from edgekit.nets.from_onnx.inputs import onnx_inputs
 from edgekit.pipeline.plan import Plan, make_plan
 from edgekit.pipeline.sources import find_source, module_of
 from edgekit.schema.device import Device
 from edgekit.schema.find import suggest
 from edgekit.schema.load import LoadedRecipe, load_calibration, load_devices, load_recipe, load_target
-from edgekit.schema.recipe import METRIC_NAMES
+from edgekit.schema.recipe import METRIC_NAMES, ModelSource
 from edgekit.store.place import default_home
 from edgekit.store.steps import StepStore
 
@@ -28,7 +31,7 @@ class BuildRequest:
     """What to build.
 
     Attributes:
-        recipe: a name, a file, or package.module:function that makes a network.
+        recipe: a name, a file, an .onnx file, or package.module:function that makes a network.
         target: a name, an alias or a file.
         device: name in devices.yaml; None: nothing is measured.
         out: folder that gets the bundle's folder.
@@ -64,13 +67,18 @@ def choose_recipe(given: str | None) -> str:
     return OWN_RECIPE if Path(OWN_RECIPE).is_file() else QUICKSTART
 
 
+def with_data(settings: Sequence[str], calibration: str | None) -> tuple[str, ...]:
+    """`settings`, and the calibration set that a command names laid over them."""
+    return (*settings, *([f"data={json.dumps(calibration)}"] if calibration is not None else []))
+
+
 def plan_build(request: BuildRequest, store: StepStore, *, explain: bool = False) -> Plan:
     """The plan of a request.
 
     Raises:
         EdgekitError: what was asked cannot be done.
     """
-    recipe = _load(request)
+    recipe = _with_inputs(_load(request))
     if request.device is not None:
         find_device(request.device)
     _check_names(recipe)
@@ -83,6 +91,22 @@ def plan_build(request: BuildRequest, store: StepStore, *, explain: bool = False
         allow_override=request.allow_override,
         explain=explain,
     )
+
+
+def _with_inputs(recipe: LoadedRecipe) -> LoadedRecipe:
+    """The recipe with the inputs of its models that are files as these have them."""
+    written = recipe.recipe
+    update: dict[str, object] = {"model": _source_with_inputs(written.model)}
+    if written.teacher is not None:
+        update["teacher"] = written.teacher.model_copy(update={"model": _source_with_inputs(written.teacher.model)})
+    return replace(recipe, recipe=written.model_copy(update=update))
+
+
+def _source_with_inputs(source: ModelSource) -> ModelSource:
+    if source.onnx is None:
+        return source
+    inputs = onnx_inputs(Path(source.onnx), source.inputs, source.where)
+    return source.model_copy(update={"inputs": inputs})
 
 
 def _check_names(recipe: LoadedRecipe) -> None:
@@ -116,21 +140,25 @@ def _importable(top: str) -> bool:
 def _load(request: BuildRequest) -> LoadedRecipe:
     """The recipe; for a bare model one that merges its norms and quantises it, data and inputs being given by --set."""
     text = str(request.recipe)
-    if ":" not in text or Path(text).exists():
+    is_file = text.endswith(".onnx")
+    if not is_file and (":" not in text or Path(text).exists()):
         return load_recipe(request.recipe, request.settings)
     given = [setting.partition("=")[0].strip() for setting in request.settings]
-    if "data" not in given or not any(key.startswith("model.inputs") for key in given):
+    if "data" not in given or not (is_file or any(key.startswith("model.inputs") for key in given)):
+        needs, shapes = "data and inputs", " --set 'model.inputs=[{name: image, shape: [1, 3, 32, 32]}]'"
         raise SchemaError(
-            "a bare model needs its data and inputs",
+            f"a bare model needs its {'data' if is_file else needs}",
             text,
-            "add --set data=NAME --set 'model.inputs=[{name: image, shape: [1, 3, 32, 32]}]', or write a recipe",
+            f"add --calib NAME{'' if is_file else shapes}, or write a recipe",
         )
-    name = text.rpartition(":")[2].lower().replace("_", "-").strip("-")
+    stem = Path(text).stem if is_file else text.rpartition(":")[2]
+    name = re.sub(r"[^a-z0-9.-]+", "-", stem.lower()).strip("-.") or "model"
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / f"{name}.yaml"
-        content = {"name": name, "model": {"factory": text}, "steps": ["reparam", "quantize"]}
+        content = {"name": name, "model": {"onnx" if is_file else "factory": text}, "steps": ["reparam", "quantize"]}
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        return load_recipe(path, request.settings)
+        # it stands in for no shipped recipe, whatever it is called
+        return replace(load_recipe(path, request.settings), overrides=())
 
 
 def find_device(name: str) -> Device:

@@ -71,7 +71,7 @@ def test_what_a_build_would_refuse_is_refused_now(edgekit_json, tmp_path):
 
 def test_a_bare_model_without_data_and_inputs_is_told_how_to_name_them(edgekit_json):
     _, document = edgekit_json("plan", "edgekit.nets.repvgg:repvgg_digits", "--target", "cpu")
-    assert "--set data=NAME" in document["error"]["fix"]
+    assert "--calib NAME" in document["error"]["fix"]
 
 
 def test_a_setting_is_laid_over_the_recipe(edgekit_json, tmp_path):
