@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,11 +128,17 @@ def write_bundle(dist: Path, name: str, draft: BundleDraft, environ: Mapping[str
     place = check_place(dist, name)
     if draft.full_profiles and not draft.measured:
         raise BundleError("a build without measuring has profiles", name, "set measured, or leave the profiles out")
+    made = not dist.exists()
     try:
         with building_folder(dist, name) as folder:
             _fill(folder, name, draft, _created_at(draft, environ))
             put_in_place(folder, place)
-    except OSError as err:
+    except BaseException as err:
+        if made:
+            with suppress(OSError):  # it is not empty: another build has written into it meanwhile
+                dist.rmdir()
+        if not isinstance(err, OSError):
+            raise
         raise BundleError(
             f"the bundle could not be written: {err}", str(place), "check free space and permissions"
         ) from err

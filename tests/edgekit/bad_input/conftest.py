@@ -3,7 +3,7 @@
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,24 +83,26 @@ def refused(folder: Path, build: Callable[..., Result]) -> Callable[..., Refusal
         over: laid over the recipe's file first, mappings key by key, as `extends` does.
         target: name of the target.
         exit_code: that the command must end with.
+        kept: names in the working directory that were there before, and stay.
+        home: of the store, where it is not `home`.
     """
 
-    def run(*words: str, exit_code: int = 1, **arguments: Any) -> Refusal:
+    def run(*words: str, exit_code: int = 1, kept: Sequence[str] = (), home: Path = HOME, **arguments: Any) -> Refusal:
         result = build(*words, **arguments)
         assert result.exit_code == exit_code, result.output
         error = json.loads(result.stdout)["error"]
         assert "a fault in edgekit" not in error["what"], error
         assert all(error[field].strip() for field in ("what", "where", "fix")), error
-        assert half_written(folder) == []
+        assert half_written(folder, kept, home) == []
         return Refusal(error["what"], error["where"], error["fix"], error["type"], exit_code, result)
 
     return run
 
 
-def half_written(folder: Path) -> list[str]:
+def half_written(folder: Path, kept: Sequence[str] = (), home: Path = HOME) -> list[str]:
     """What a refused build must not leave: a bundle or the beginning of one, damaged steps, temporary files."""
-    out, steps = folder / OUT, folder / HOME / "steps"
-    found = [path for path in (out, *(folder.parent / "temporary").iterdir()) if path.exists()]
+    out, steps, temporary = folder / OUT, folder / home / "steps", folder.parent / "temporary"
+    found = [path for path in (out, *temporary.glob("*")) if path.exists() and path.name not in kept]
     store = StepStore(steps)
     for path in steps.glob("*/*"):
         # `unfinished` holds checkpoints, which a second build goes on from
