@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -37,7 +37,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], checkpoint: Chec
     )
     if misfit.missing or misfit.unexpected or misfit.reshaped:
         raise ModelError(
-            f"the file does not fit the network: {misfit.report()}",
+            misfit.report(),
             f"model.checkpoint: {checkpoint.path}",
             misfit.fix(),
         )
@@ -45,6 +45,13 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], checkpoint: Chec
         for name in own:
             if name in state:
                 own[name].copy_(state[name])
+
+
+def tell_differences(reshaped: Sequence[str], missing: Sequence[str], unexpected: Sequence[str]) -> str:
+    """How a file and a network differ: counts and first names. Wrong shapes come first, tensor by tensor."""
+    kinds = (("of another shape", reshaped), ("missing", missing), ("unexpected", unexpected))
+    parts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds if names]
+    return f"the file does not fit the network: {'; '.join(parts)}"
 
 
 def check_finite(network: nn.Module, where: str) -> None:
@@ -85,21 +92,13 @@ class _Misfit:
     state: Mapping[str, Tensor]
 
     def report(self) -> str:
-        """Counts and first names of each kind of difference; wrong shapes come first, tensor by tensor."""
+        """Every kind of difference, and which names may have been meant."""
         shapes = [
             f"{name} {tuple(self.state[name].shape)} instead of {tuple(self.own[name].shape)}" for name in self.reshaped
         ]
-        parts = [
-            f"{len(names)} {kind}: {_some(names)}"
-            for kind, names in (
-                ("of another shape", shapes),
-                ("missing", self.missing),
-                ("unexpected", self.unexpected),
-            )
-            if names
-        ]
         pairs = [f"{wanted} by {found}" for wanted, found in self._pairs()]
-        return "; ".join([*parts, *([f"perhaps meant: {', '.join(pairs)}"] if pairs else [])])
+        told = tell_differences(shapes, self.missing, self.unexpected)
+        return "; ".join([told, *([f"perhaps meant: {', '.join(pairs)}"] if pairs else [])])
 
     def fix(self) -> str:
         """What to write into the recipe, as far as that can be told from the names."""
@@ -150,7 +149,7 @@ def _common_prefix(missing: list[str], unexpected: list[str]) -> str:
     return prefix if 2 * count > len(missing) else ""
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from edgekit.errors import ModelError
 from edgekit.nets.checkpoint import read_state
 from edgekit.nets.fit import check_finite, load_state
+from edgekit.nets.libraries import ByNames, load_transformers, make_timm, make_transformers
 from edgekit.nets.model import Model
 from edgekit.nets.pt2.network import ExportedNetwork
 from edgekit.nets.pt2.read import declared_inputs, read_exported
@@ -30,6 +31,8 @@ _DTYPES: Mapping[torch.dtype, DType] = {
     torch.int32: "int32",
     torch.int64: "int64",
 }
+
+Maker: TypeAlias = Callable[[ModelSource], nn.Module]
 
 
 def build(source: ModelSource, seed: int = 0) -> Model:
@@ -50,11 +53,13 @@ def build(source: ModelSource, seed: int = 0) -> Model:
     if source.onnx is not None:
         network, source, structure = _from_onnx().network_of_file(source)
     else:
-        network = construct(source, seed)
+        whole = source.transformers is not None and source.checkpoint is None
+        network = construct(source, seed, load_transformers if whole else None)
     if not source.inputs and isinstance(network, ExportedNetwork):
         source = source.model_copy(update={"inputs": declared_inputs(network.graph, source.where)})
     if source.checkpoint is not None:
-        load_state(network, read_state(source.checkpoint), source.checkpoint)
+        inner = network.model if isinstance(network, ByNames) else network
+        load_state(inner, read_state(source.checkpoint), source.checkpoint)
     check_finite(network, f"model.checkpoint: {source.checkpoint.path}" if source.checkpoint else source.where)
     outputs = find_outputs(network, source)
     check_states(source.inputs, outputs)
@@ -79,34 +84,44 @@ def _from_onnx() -> Any:
     return importlib.import_module("edgekit.nets.from_onnx.build")
 
 
-def construct(source: ModelSource, seed: int = 0) -> nn.Module:
+def construct(source: ModelSource, seed: int = 0, make: Maker | None = None) -> nn.Module:
     """The network in eval mode, without its checkpoint; the global random state is left as it was.
+
+    Args:
+        make: called in place of what makes networks of this source.
 
     Raises:
         DataError: a file is absent, or another one than its sha256 says.
+        MissingExtraError: the library that knows the network is not installed.
         ModelError: the factory fails, or the file is refused.
     """
-    if source.pt2 is not None:
-        where = "model.pt2"
-        check_sha256(files_of(Path(source.pt2), where), source.sha256, "model.sha256")
-        return read_exported(Path(source.pt2), where)
-    return _call_factory(source, seed)
+    if source.file is not None:
+        check_sha256(files_of(Path(source.file), f"model.{source.key}"), source.sha256, "model.sha256")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return (make or _MAKERS[source.key])(source).eval()
 
 
-def _call_factory(source: ModelSource, seed: int) -> nn.Module:
+def _call_factory(source: ModelSource) -> nn.Module:
     assert source.factory is not None
     factory = import_function(source.factory, "model.factory", ModelError)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = factory(**source.arguments)
+        network = factory(**source.arguments)
     except Exception as err:  # a user's factory may raise anything
         raise ModelError(
             f"the factory raised {err!r}", source.where, "check model.arguments against the function"
         ) from err
     if not isinstance(network, nn.Module):
         raise ModelError(f"the factory returned {type(network).__name__}", source.where, "return a torch.nn.Module")
-    return network.eval()
+    return network
+
+
+_MAKERS: Mapping[str, Maker] = {
+    "factory": _call_factory,
+    "pt2": lambda source: read_exported(Path(source.reference), "model.pt2"),
+    "timm": make_timm,
+    "transformers": make_transformers,
+}
 
 
 def find_outputs(network: nn.Module, source: ModelSource) -> tuple[OutputSpec, ...]:

@@ -194,7 +194,7 @@ def _materials(plan: Plan, libraries: dict[str, str]) -> Materials:
     sources = {"model": plan.recipe.recipe.model}
     if plan.recipe.recipe.teacher is not None:
         sources["teacher"] = plan.recipe.recipe.teacher.model
-    checkpoints = {name: weights_digest(source) for name, source in sources.items() if source.weights is not None}
+    checkpoints = {name: weights_digest(source) for name, source in sources.items() if source.files}
     data = DataSet(plan.recipe.recipe.data)
     if plan.calibration is not None:
         calibration = plan.calibration.calibration

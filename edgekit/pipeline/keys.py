@@ -15,7 +15,7 @@ from edgekit.agent.runtimes.table import RUNTIMES
 from edgekit.errors import EdgekitError
 from edgekit.nets.from_onnx.file import onnx_files
 from edgekit.pipeline.choose import Variant
-from edgekit.pipeline.sources import follow_loader, follow_modules, module_of
+from edgekit.pipeline.sources import follow_loader, follow_modules, library_version, module_of
 from edgekit.schema.base import Options
 from edgekit.schema.load import LoadedCalibration
 from edgekit.schema.metric import MetricSpec
@@ -75,13 +75,15 @@ def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
         checkpoint = source.checkpoint.model_dump(mode="json", exclude={"path", "sha256"})
     own = [module_of(source.factory)] if source.factory else []
     own += ["edgekit.nets.from_onnx.build"] if source.onnx else []
+    library = {source.key: library_version(source.key)} if source.key in ("timm", "transformers") else {}
     code = follow_modules(["edgekit.nets.load", *_MEASURED_BY, *own])
     return keyed(
         {
             "pass": "load",
             "source": described,
             "checkpoint": checkpoint,
-            "weights": None if source.weights is None else weights_digest(source),
+            **({"library": library} if library else {}),
+            "files": weights_digest(source) if source.files else None,
             "seed": seed,
             "data": around.data,
             "metric": around.metric,
@@ -238,11 +240,11 @@ def artifact_run_key(variant: Variant, artifact: str, codes: int, around: Surrou
 
 
 def weights_digest(source: ModelSource) -> str:
-    """Digest of the files that a model's weights are in; `absent` where they cannot be read, or it has none."""
+    """Digest of the files that a model is made from; `absent` where one of them cannot be read."""
     try:
         if source.onnx is not None:
             return sha256_of(onnx_files(Path(source.onnx), source.where))
-        return "absent" if source.weights is None else sha256_of(files_of(Path(source.weights), source.key))
+        return sha256_of([file for path in source.files for file in files_of(Path(path), source.key)])
     except EdgekitError:  # loading it is what raises
         return "absent"
 

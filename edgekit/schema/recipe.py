@@ -35,17 +35,25 @@ class Checkpoint(Record):
     )
 
 
-_SOURCES = ("factory", "onnx", "pt2")  # of which a model has one
+_SOURCES = ("factory", "onnx", "pt2", "timm", "transformers")  # of which a model has one
 _FILES = ("onnx", "pt2")  # that hold structure, weights and inputs
 
 
 class ModelSource(Record):
-    """A network: a factory called with arguments, then weights; or a file that holds both."""
+    """A network: a factory called with arguments, then weights; a file that holds both; or one that a library knows."""
 
     factory: str | None = Field(None, description="package.module:function that returns a torch.nn.Module")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="what the factory is called with")
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, description="what the factory is called with; for transformers, laid over its config"
+    )
     onnx: str | None = Field(None, description="an .onnx file, operator set 7 or later, with its weights")
     pt2: str | None = Field(None, description="a .pt2 file of torch.export.save, with its weights; it is not unpickled")
+    timm: str | None = Field(None, description="name of a model of timm, made without weights: see checkpoint")
+    transformers: str | None = Field(
+        None,
+        description="folder with config.json and safetensors, as save_pretrained writes it, or a config alone; "
+        "its class is the first of the config's architectures",
+    )
     sha256: str | None = Field(
         None, description="refuse an .onnx or .pt2 file if its digest differs; a build records it"
     )
@@ -61,12 +69,13 @@ class ModelSource(Record):
         given = [name for name in _SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
             found = f"both {' and '.join(given)}" if given else f"none of {', '.join(_SOURCES)}"
-            fix = "write factory: package.module:function, or onnx: model.onnx, or pt2: model.pt2"
+            fix = "write factory: package.module:function, onnx: model.onnx, pt2: model.pt2, timm: a name, "
+            fix += "or transformers: a folder"
             raise refusal(f"a model has one source, and this has {found}", fix)
         extra = next((name for name in ("arguments", "checkpoint") if getattr(self, name)), None)
         if self.key in _FILES and extra is not None:
             raise refusal(f"{extra!r} is for a factory, and the model is a file", f"remove {extra}")
-        if self.key not in _FILES and self.sha256 is not None:
+        if self.file is None and self.sha256 is not None:
             raise refusal("'sha256' is of a file, and the model is none", "write it into checkpoint")
         if self.key not in _FILES and not self.inputs:
             fix = "add inputs: name and shape of each input, batch first: [{name: image, shape: [1, 3, 32, 32]}]"
@@ -75,18 +84,18 @@ class ModelSource(Record):
 
     @property
     def key(self) -> str:
-        """Which of its keys names the source: factory, onnx or pt2."""
+        """Which of its keys names the source."""
         return next(name for name in _SOURCES if getattr(self, name) is not None)
 
     @property
     def file(self) -> str | None:
-        """The file that holds the whole network, if one does."""
-        return self.reference if self.key in _FILES else None
+        """The file or folder that says what the network is, if one does."""
+        return self.reference if self.key in (*_FILES, "transformers") else None
 
     @property
-    def weights(self) -> str | None:
-        """The file that the weights are in; None: they are the factory's own."""
-        return self.file if self.checkpoint is None else self.checkpoint.path
+    def files(self) -> tuple[str, ...]:
+        """That, and the checkpoint, as far as there are such."""
+        return tuple(path for path in (self.file, self.checkpoint and self.checkpoint.path) if path)
 
     @property
     def without_places(self) -> "ModelSource":

@@ -9,9 +9,14 @@ from pathlib import Path
 
 from edgekit.errors import DataError, ModelError
 
+_CONFIG = "config.json"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
 
 def files_of(path: Path, where: str) -> tuple[Path, ...]:
     """The files that `path` stands for: itself, and the shards that it names if it is an index of safetensors.
+
+    A folder stands for its config.json and its safetensors, as transformers writes them.
 
     Args:
         where: recipe key, for the message.
@@ -20,11 +25,14 @@ def files_of(path: Path, where: str) -> tuple[Path, ...]:
         DataError: one of them is absent.
         ModelError: an index that is none, or that names files elsewhere.
     """
+    if path.is_dir():
+        inside = [path / name for name in (_CONFIG, *_WEIGHTS) if name == _CONFIG or (path / name).is_file()]
+        return tuple(file for entry in inside for file in files_of(entry, where))
     if not path.is_file():
         raise DataError(
             "there is no such file", f"{where}: {path}", "check the path, and EDGEKIT_DATA where it is used"
         )
-    if path.suffix != ".json":
+    if path.suffix != ".json" or path.name == _CONFIG:
         return (path,)
     try:
         names = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
