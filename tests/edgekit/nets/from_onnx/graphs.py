@@ -103,15 +103,17 @@ def model(
         [onnx.ValueInfoProto(name=name) for name in outputs],
         list(stored),
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    others = {node.domain for node in nodes} - {""}
+    sets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in sorted(others))]
+    made = helper.make_model(graph, opset_imports=sets)
     made.ir_version = 8 if opset < 21 else 10
-    inferred = onnx.shape_inference.infer_shapes(made)
+    inferred = onnx.shape_inference.infer_shapes(made, data_prop=True)
     rank = len(inputs[0].type.tensor_type.shape.dim)  # of what nothing is known but that it is like the input
     known = {v.name: v for v in (*inferred.graph.value_info, *inferred.graph.output)}
     del made.graph.output[:]
     for name in outputs:
         found = known.get(name)
-        typed = found is not None and found.type.tensor_type.elem_type
+        typed = found is not None and found.type.tensor_type.HasField("shape")
         made.graph.output.append(
             found if typed else helper.make_tensor_value_info(name, TensorProto.FLOAT, ["?"] * rank)
         )
