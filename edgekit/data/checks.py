@@ -40,28 +40,34 @@ def checked_parts(result: object, where: str) -> dict[str, RawSamples]:
     return parts
 
 
-def check_finite(samples: RawSamples, where: str) -> None:
+def check_finite(samples: RawSamples, origin: Sequence[int], where: str) -> None:
     """Refuse a sample or a label that holds NaN or an infinity.
 
+    Args:
+        origin: place of every sample in what was loaded, which is what the message names.
+
     Raises:
-        DataError: names the first such sample, counted from 0 in its split.
+        DataError: names the first such sample.
     """
     named = [("inputs" if len(samples.inputs) == 1 else f"input {i}", own) for i, own in enumerate(samples.inputs)]
     for name, array in (*named, ("labels", samples.labels)):
         bad = _not_finite(array)
         if bad is not None:
             raise DataError(
-                f"sample {bad} of {name} holds a value that is NaN or infinite",
+                f"sample {origin[bad]} of {name} holds a value that is NaN or infinite",
                 where,
                 "correct that sample, or leave it out; a missing measurement needs a number in its place",
             )
 
 
-def check_named_classes(samples: RawSamples, classes: Sequence[str], where: str) -> None:
+def check_named_classes(samples: RawSamples, classes: Sequence[str], origin: Sequence[int], where: str) -> None:
     """Refuse a label that none of the set's class names stands for; labels that are no classes pass.
 
+    Args:
+        origin: place of every sample in what was loaded, which is what the message names.
+
     Raises:
-        DataError: names the first such sample, counted from 0 in its split, and its label.
+        DataError: names the first such sample and its label.
     """
     labels = samples.labels
     if not classes or labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -69,7 +75,7 @@ def check_named_classes(samples: RawSamples, classes: Sequence[str], where: str)
     bad = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if len(bad):
         raise DataError(
-            f"label {labels[bad[0]]} of sample {bad[0]}, and there are {len(classes)} classes, from 0 on",
+            f"label {labels[bad[0]]} of sample {origin[bad[0]]}, and there are {len(classes)} classes, from 0 on",
             where,
             "correct the label, or name every class in `classes`",
         )

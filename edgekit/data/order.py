@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import DataError
-from edgekit.schema.calibration import Order
 
 Indices = NDArray[np.int64]
 
 
-def sample_order(order: Order, seed: int, labels: NDArray[Any], where: str) -> Indices:
+def sample_order(order: Literal["shuffled", "stratified"], seed: int, labels: NDArray[Any], where: str) -> Indices:
     """Indices of all samples in that order.
 
     Args:
@@ -22,8 +21,6 @@ def sample_order(order: Order, seed: int, labels: NDArray[Any], where: str) -> I
     Raises:
         DataError: `stratified` of labels that are no classes.
     """
-    if order == "stored":
-        return np.arange(len(labels))
     if order == "shuffled":
         return np.argsort(random_numbers(len(labels), seed), kind="stable")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":

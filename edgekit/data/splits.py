@@ -12,6 +12,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edgekit.agent.errors import AgentError
 from edgekit.agent.preprocess import preprocess
@@ -196,10 +197,15 @@ def _cut(calibration: CalibrationSet, parts: Parts, where: str) -> LoadedData:
                 f"{where}, part {splits[one].part}",
                 "change start, count, step or share so that no sample is in both",
             )
-    raw = _take(calibration, parts, {name: (splits[name].part, places) for name, places in indices.items()}, where)
-    for name, samples in raw.items():
-        check_finite(samples, f"{where}, {name}")
-        check_named_classes(samples, calibration.classes, f"{where}, {name}")
+    orders = {part: _order(calibration, parts[part], where) for part in {split.part for split in splits.values()}}
+    raw = {}
+    for name, split in splits.items():
+        places, order = indices[name], orders[split.part]
+        origin = places if order is None else order[places].tolist()
+        place = f"{where}, {name}: part {split.part}"
+        raw[name] = parts[split.part].take(_slice(places) if order is None else order[places])
+        check_finite(raw[name], origin, place)
+        check_named_classes(raw[name], calibration.classes, origin, place)
     specs = [spec.model_dump() for spec in calibration.preprocesses]
     ready = {name: _preprocess(specs, samples, f"{where}, {name}") for name, samples in raw.items()}
     digests = {name: _digest(samples) for name, samples in raw.items()}
@@ -218,20 +224,14 @@ def _cut(calibration: CalibrationSet, parts: Parts, where: str) -> LoadedData:
     )
 
 
-def _take(
-    calibration: CalibrationSet, parts: Parts, wanted: Mapping[str, tuple[str, range]], where: str
-) -> dict[str, RawSamples]:
-    """Samples of every split, by the part that it is cut from and its places in that part's order."""
+def _slice(places: range) -> slice:
+    return slice(places.start, places.stop, places.step)  # a view: as stored, nothing is copied
+
+
+def _order(calibration: CalibrationSet, part: RawSamples, where: str) -> NDArray[np.int64] | None:
     if calibration.order == "stored":
-        return {
-            name: parts[part].take(slice(places.start, places.stop, places.step))
-            for name, (part, places) in wanted.items()
-        }
-    orders = {
-        part: sample_order(calibration.order, calibration.order_seed, parts[part].labels, f"{where}, part {part}")
-        for part in {part for part, _ in wanted.values()}
-    }
-    return {name: parts[part].take(orders[part][places]) for name, (part, places) in wanted.items()}
+        return None
+    return sample_order(calibration.order, calibration.order_seed, part.labels, where)
 
 
 def _preprocess(specs: Sequence[Mapping[str, Any]], raw: RawSamples, where: str) -> Samples:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from edgekit.data.samples import Samples
 from edgekit.data.score import Score
-from edgekit.errors import DataError
 from edgekit.nets.model import Model
 from edgekit.nets.outputs import tensors_of
 from edgekit.nets.steps import declared_states, on_samples, sample_specs
@@ -78,45 +77,8 @@ def named_inputs(model: Model, samples: Samples) -> Arrays:
     return {spec.name: inputs.numpy() for spec, inputs in zip(specs, samples.inputs, strict=True)}
 
 
-def check_samples(model: Model, samples: Samples, where: str) -> None:
-    """Refuse samples that the network was not declared to take, before anything is trained or exported with them.
-
-    Args:
-        where: the recipe's data, for the message.
-
-    Raises:
-        DataError: another number of inputs, shape or dtype.
-    """
-    place = f"data: {where}; model.inputs"
-    specs = sample_specs(model.inputs)
-    if len(specs) != len(samples.inputs):
-        names = ", ".join(spec.name for spec in specs)
-        raise DataError(
-            f"a sample has {len(samples.inputs)} inputs, and the network takes {len(specs)}: {names}",
-            place,
-            "declare the inputs that the samples have, or give the network all of its inputs",
-        )
-    over_time = bool(declared_states(model.inputs))
-    for spec, inputs in zip(specs, samples.inputs, strict=True):
-        wanted, given = tuple(spec.shape[1:]), tuple(inputs.shape[1:])
-        if wanted != (given[1:] if over_time else given):
-            takes = f"{wanted} at each step of a sequence" if over_time else str(wanted)
-            raise DataError(
-                f"a sample is {given}, and input {spec.name!r} of the network takes {takes}",
-                place,
-                "correct model.inputs, the preprocessing of the calibration set, or choose other data",
-            )
-        dtype = str(inputs.dtype).removeprefix("torch.")
-        if spec.dtype != dtype:
-            raise DataError(
-                f"a sample is {dtype}, and input {spec.name!r} of the network takes {spec.dtype}",
-                place,
-                f"set `dtype: {dtype}` in model.inputs, or `dtype: {spec.dtype}` in the preprocessing of the data",
-            )
-
-
 def network_metric(model: Model, samples: Samples, score: Score) -> tuple[float, dict[str, float]]:
-    """A float network's metric in PyTorch and its details, on samples that passed `check_samples`."""
+    """A float network's metric in PyTorch and its details."""
     return scored(score, named_inputs(model, samples), network_outputs(model, samples), samples.labels.numpy())
 
 

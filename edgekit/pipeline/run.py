@@ -26,7 +26,8 @@ from edgekit.nets.saved import load_model, save_model, state_bytes
 from edgekit.nets.steps import step_samples
 from edgekit.passes.context import Context
 from edgekit.passes.table import PASSES, Pass, run_pass
-from edgekit.pipeline.evaluate import check_samples, network_metric
+from edgekit.pipeline.check_data import check_data
+from edgekit.pipeline.evaluate import network_metric
 from edgekit.pipeline.latency import measure_model
 from edgekit.pipeline.parity import output_edges
 from edgekit.pipeline.plan import Plan, PlannedStep
@@ -238,7 +239,7 @@ def _for_steps(model: Model, splits: Splits) -> Splits:
 def measure(model: Model, workshop: Workshop) -> Measure:
     """Size, work and, where there is a selection split, the metric of a float network."""
     splits = workshop.data.splits
-    check_samples(model, splits.calibration, workshop.plan.recipe.recipe.data)
+    check_data(model, workshop.data, workshop.plan.recipe.recipe)
     return Measure(
         params=count_params(model.network),
         macs=count_macs(model),

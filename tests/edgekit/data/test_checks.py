@@ -40,22 +40,22 @@ def test_a_value_that_is_not_finite_is_named_by_its_sample(monkeypatch, value):
     inputs = np.zeros((6, 2, 2), np.float32)
     inputs[3, 1, 0] = inputs[5] = value
     with pytest.raises(DataError) as caught:
-        check_finite(RawSamples((inputs,), LABELS), "set, train")
-    assert caught.value.what == "sample 3 of inputs holds a value that is NaN or infinite"
+        check_finite(RawSamples((inputs,), LABELS), LABELS * 10, "set, train")
+    assert caught.value.what == "sample 30 of inputs holds a value that is NaN or infinite"
     assert caught.value.where == "set, train"
     with pytest.raises(DataError) as caught:
-        check_finite(RawSamples((LABELS, inputs), LABELS), "w")
+        check_finite(RawSamples((LABELS, inputs), LABELS), LABELS, "w")
     assert "sample 3 of input 1 " in caught.value.what
     with pytest.raises(DataError) as caught:
-        check_finite(RawSamples((LABELS,), inputs), "w")
+        check_finite(RawSamples((LABELS,), inputs), LABELS, "w")
     assert "sample 3 of labels " in caught.value.what
-    check_finite(RawSamples((LABELS, np.zeros((6, 0))), LABELS), "w")
+    check_finite(RawSamples((LABELS, np.zeros((6, 0))), LABELS), LABELS, "w")
 
 
 def test_a_label_without_a_name_is_refused_where_classes_are_named():
-    for labels, what in (([0, 1, 2], "label 2 of sample 2"), ([0, -1, 1], "label -1 of sample 1")):
+    for labels, what in (([0, 1, 2], "label 2 of sample 9"), ([0, -1, 1], "label -1 of sample 8")):
         with pytest.raises(DataError) as caught:
-            check_named_classes(RawSamples((LABELS,), np.array(labels)), ["cat", "dog"], "set, test")
+            check_named_classes(RawSamples((LABELS,), np.array(labels)), ["cat", "dog"], [7, 8, 9], "set, test")
         assert caught.value.what == f"{what}, and there are 2 classes, from 0 on"
     for labels in ([7], [[7]], [0.5]):  # none are named; sequences; numbers
-        check_named_classes(RawSamples((LABELS,), np.array(labels)), [] if labels == [7] else ["cat"], "w")
+        check_named_classes(RawSamples((LABELS,), np.array(labels)), [] if labels == [7] else ["cat"], LABELS, "w")

@@ -13,10 +13,6 @@ def test_random_numbers_are_those_of_splitmix64():
     assert random_numbers(3, 1234567).tolist() == wanted
 
 
-def test_stored_is_as_it_is():
-    assert sample_order("stored", 5, LABELS, "w").tolist() == list(range(1000))
-
-
 @pytest.mark.parametrize("order", ["shuffled", "stratified"])
 def test_every_sample_has_one_place_and_the_seed_decides_it(order):
     first, again, other = (sample_order(order, seed, LABELS, "w") for seed in (1, 1, 2))

@@ -250,7 +250,7 @@ def test_a_loader_is_given_the_classes_of_the_set_and_its_resizing_is_noted():
     with pytest.raises(DataError) as caught:  # labels reach 9
         load_splits(calibration_set().model_copy(update=update | {"classes": names[:9]}), {"images": loader})
     assert caught.value.what == "label 9 of sample 9, and there are 9 classes, from 0 on"
-    assert caught.value.where == "calibration set ramp, calibration"
+    assert caught.value.where == "calibration set ramp, calibration: part a"
 
 
 def test_samples_that_are_not_finite_are_refused_where_they_are():
@@ -262,5 +262,5 @@ def test_samples_that_are_not_finite_are_refused_where_they_are():
     update = {"preprocess": Preprocess(raw_dtype="float32", raw_layout="NC", layout="NC")}
     with pytest.raises(DataError) as caught:
         load_splits(calibration_set(selection=Split(part="a", start=20)).model_copy(update=update), {"ramp": holed})
-    assert caught.value.what == "sample 5 of inputs holds a value that is NaN or infinite"
-    assert caught.value.where == "calibration set ramp, selection"
+    assert caught.value.what == "sample 25 of inputs holds a value that is NaN or infinite"
+    assert caught.value.where == "calibration set ramp, selection: part a"

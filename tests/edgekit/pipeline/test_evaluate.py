@@ -7,10 +7,9 @@ import torch
 from edgekit.data.metrics import METRICS
 from edgekit.data.samples import Samples
 from edgekit.data.score import Score
-from edgekit.errors import DataError
 from edgekit.nets.load import build
 from edgekit.pipeline.artifacts import HERE
-from edgekit.pipeline.evaluate import check_samples, network_metric, network_outputs, run_artifact
+from edgekit.pipeline.evaluate import network_metric, network_outputs, run_artifact
 from edgekit.pipeline.parity import Expected
 from edgekit.profiling.inference import Inference
 from edgekit.schema.recipe import ModelSource
@@ -54,30 +53,8 @@ def test_a_network_of_two_inputs_takes_samples_of_two():
     model = build(ModelSource(factory="torch.nn:Bilinear", inputs=spec, arguments=_BILINEAR))
     left, right = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -1.0]])
     both = Samples((left, right), torch.zeros(1, dtype=torch.int64))
-    check_samples(model, both, "digits")
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(network_outputs(model, both)["output"]), model.network(left, right))
-    with pytest.raises(DataError) as caught:
-        check_samples(model, Samples((left,), both.labels), "digits")
-    assert caught.value.what == "a sample has 1 inputs, and the network takes 2: a, b"
-
-
-def test_samples_of_another_shape_than_declared_are_refused():
-    model = nets.model(nets.TINY_CONV)
-    check_samples(model, Samples((torch.zeros(3, 2, 8, 8),), torch.zeros(3, dtype=torch.int64)), "digits")
-    with pytest.raises(DataError) as caught:
-        check_samples(model, Samples((torch.zeros(3, 2, 9, 8),), torch.zeros(3, dtype=torch.int64)), "digits")
-    assert "(2, 9, 8)" in caught.value.what
-    assert "(2, 8, 8)" in caught.value.what
-    assert caught.value.where == "data: digits; model.inputs"
-
-
-def test_tokens_for_an_input_of_floats_are_refused():
-    model = nets.model(nets.TINY_CONV)
-    with pytest.raises(DataError) as caught:
-        check_samples(model, Samples((torch.zeros(3, 2, 8, 8).long(),), torch.zeros(3)), "digits")
-    assert "is int64" in caught.value.what
-    assert "dtype: int64" in caught.value.fix
 
 
 SPECS = (InputSpec(name="x", shape=(1, 2), layout="NC"),)
