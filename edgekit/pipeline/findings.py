@@ -25,13 +25,15 @@ def find_faults(stages: Stages, workshop: Workshop) -> tuple[Finding, ...]:
     row = next((row.calibration for row in reversed(stages.rows) if row.calibration is not None), None)
     used = None
     if row is not None and row.source == "samples":
-        # of single steps a sequence has many, and all of them were used
-        used = row.indices or tuple(range(min(row.count, len(workshop.data.splits.calibration))))
+        used = row.indices or tuple(range(row.count))
     key = findings_key(used, workshop.plan.around)
     folder = workshop.store.find(key.key)
     if folder is None:
         with workshop.reporter.task("looking at the data"):
-            found = _Found(rows=lint(workshop.data, None if used is None else np.array(used, np.int64)))
+            # of single steps a sequence has many: more of them may have been used than there are samples
+            last = len(workshop.data.splits.calibration)
+            seen = None if used is None else np.array([index for index in used if index < last], np.int64)
+            found = _Found(rows=lint(workshop.data, seen))
 
         def write(into: Path) -> None:
             (into / _FINDINGS).write_text(found.model_dump_json(), encoding="utf-8")
