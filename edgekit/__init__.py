@@ -2,6 +2,7 @@
 
     import edgekit as ek
     result = ek.build("quickstart", "jetson")
+    files = ek.quantize(network, samples, "raspberry-pi-5").export("shipped")
 
 What is imported here is imported when it is first used, so `import edgekit` stays light.
 """
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from edgekit.api import compare as compare
     from edgekit.api import plan as plan
     from edgekit.api import profile as profile
+    from edgekit.api import quantize as quantize
     from edgekit.api import verify as verify
     from edgekit.errors import EdgekitError as EdgekitError
     from edgekit.nets.model import Model as Model
     from edgekit.nets.saved import load_model as load_model
     from edgekit.pipeline.build import BuildResult as BuildResult
+    from edgekit.pipeline.in_memory import Quantised as Quantised
     from edgekit.pipeline.profile import ProfileReport as ProfileReport
     from edgekit.release.bundle import read_manifest as read_manifest
     from edgekit.schema.load import load_recipe as load_recipe
@@ -38,6 +41,7 @@ _LAZY = {
     "MeasureSettings": "edgekit.schema.profile",
     "Model": "edgekit.nets.model",
     "ProfileReport": "edgekit.pipeline.profile",
+    "Quantised": "edgekit.pipeline.in_memory",
     "build": "edgekit.api",
     "compare": "edgekit.api",
     "load_model": "edgekit.nets.saved",
@@ -45,6 +49,7 @@ _LAZY = {
     "load_target": "edgekit.schema.load",
     "plan": "edgekit.api",
     "profile": "edgekit.api",
+    "quantize": "edgekit.api",
     "read_manifest": "edgekit.release.bundle",
     "verify": "edgekit.api",
 }

@@ -13,7 +13,11 @@ from edgekit.pipeline.request import BuildRequest, plan_build
 from edgekit.store.place import default_home, profile_database
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
     from edgekit.pipeline.build import BuildResult
+    from edgekit.pipeline.in_memory import Quantised
     from edgekit.pipeline.plan import Plan
     from edgekit.pipeline.profile import ProfileReport
     from edgekit.pipeline.progress import Reporter
@@ -155,6 +159,36 @@ def profile(
     if len(devices) == 1:
         return profile_artifacts(request, tell)
     return profile_on_boards(request, devices, lambda name: tell(f"{name} has ended", {}))
+
+
+def quantize(
+    network: nn.Module,
+    samples: Tensor | NDArray[Any] | Sequence[Tensor | NDArray[Any]],
+    target: str | Path = "cpu-x86-64",
+    **options: Any,
+) -> Quantised:
+    """Quantise a PyTorch network that is in memory; `.export(folder)` of what comes out writes .onnx and .tflite files.
+
+    Norms and parallel branches are merged first. The network itself is left as it is. What trains, judges by labels,
+    measures or ships is for recipes: see `build`.
+
+    Args:
+        samples: (N, ...) as the network takes them, floats or integer tokens; for several inputs one of these for
+            each. Ranges of activations are decided on them: a few hundred of real data.
+        target: class of hardware, by name, alias or file: says which formats are written, and how integers are placed.
+        options: of the pass, as in a recipe: weights="int4", rounding="gptq", observer="percentile", ...;
+            `edgekit passes show quantize` lists them.
+
+    Raises:
+        SchemaError: no such target, or an option is unknown or has a wrong value.
+        DataError: there are no samples, or not one count for all inputs.
+        ModelError: the network does not take the samples, or cannot be traced.
+        PassError: an option needs labels, a device or a recipe.
+    """
+    from edgekit.pipeline.in_memory import quantise_network
+    from edgekit.schema.load import load_target
+
+    return quantise_network(network, samples, load_target(target).target, options)
 
 
 def compare(
