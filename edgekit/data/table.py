@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from edgekit.data.loaders.digit_anomalies import digit_anomalies
 from edgekit.data.loaders.digits import digits
 from edgekit.data.loaders.files import Parts
 from edgekit.data.loaders.idx import idx
@@ -16,6 +17,7 @@ from edgekit.data.loaders.packed import (
     packed_speech_commands_audio,
     packed_speech_commands_mfcc,
 )
+from edgekit.data.loaders.pasted_digits import pasted_digits
 from edgekit.data.loaders.tables import csv_file
 from edgekit.data.loaders.wav import wav_folder
 from edgekit.errors import DataError
@@ -26,6 +28,7 @@ Loader: TypeAlias = Callable[..., Parts]
 
 LOADERS: Mapping[str, Loader] = {
     "csv": csv_file,
+    "digit_anomalies": digit_anomalies,
     "digits": digits,
     "idx": idx,
     "image_folder": image_folder,
@@ -35,6 +38,7 @@ LOADERS: Mapping[str, Loader] = {
     "packed_mnist": packed_mnist,
     "packed_speech_commands_audio": packed_speech_commands_audio,
     "packed_speech_commands_mfcc": packed_speech_commands_mfcc,
+    "pasted_digits": pasted_digits,
     "wav_folder": wav_folder,
 }
 

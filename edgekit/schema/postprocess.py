@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgekit.schema.base import Record
 
@@ -67,6 +67,10 @@ class Postprocess(Record):
         if len(self.step) != 1:
             raise ValueError(f"a step is one of {', '.join(type(self).model_fields)}; the next is a line of its own")
         return self
+
+    @model_serializer(mode="wrap")
+    def _its_kind_alone(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {kind: options for kind, options in serialise(self).items() if options is not None}
 
     @property
     def step(self) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,7 @@ def test_a_step_as_plain_data_is_read_back():
     step = Postprocess.model_validate({"reconstruction_error": {"input": "image"}})
     assert step.step == {"reconstruction_error": {"input": "image"}}
     assert Postprocess.model_validate(step.step) == step
+    assert step.model_dump(mode="json") == {"reconstruction_error": {"input": "image", "output": None}}
 
 
 def test_two_kinds_are_two_steps():
