@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from edgekit.errors import ModelError
 from edgekit.nets.checkpoint import read_state
@@ -99,7 +100,12 @@ def construct(source: ModelSource, seed: int = 0, make: Maker | None = None) -> 
         check_sha256(files_of(Path(source.file), f"model.{source.key}"), source.sha256, "model.sha256")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return (make or _MAKERS[source.key])(source).eval()
+        network = (make or _MAKERS[source.key])(source).eval()
+    for tensor in (*network.parameters(), *network.buffers()):
+        if not is_lazy(tensor) and tensor.stride() != torch.empty(tensor.shape, device="meta").stride():
+            # kernels round by the order of numbers in memory: channels last or not, one network gives one artifact
+            tensor.data = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.data)
+    return network
 
 
 def _call_factory(source: ModelSource) -> nn.Module:
