@@ -64,8 +64,8 @@ def prelu(op: Operator) -> Any:
     """PRelu with a slope for all, or for each channel; any other shape of slopes as max and min."""
     slope = op.known(1)
     channels = op.shape(0)[1] if op.rank(0) > 1 else 1
-    per_channel = slope.size == channels and (slope.ndim == op.rank(0) - 1 or op.rank(0) == 2)
-    if slope.size == 1 or (per_channel and slope.reshape(-1).shape[0] == slope.shape[0]):
+    wanted = (channels, *(1,) * (op.rank(0) - 2))
+    if slope.size == 1 or (slope.size == channels and slope.shape[-len(wanted) :] == wanted):
         layer = nn.PReLU(slope.size)
         layer.weight = op.weight(1, "flat", lambda array: array.reshape(-1))
         return op.layer(layer, op.tensor(0))

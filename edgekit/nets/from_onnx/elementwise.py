@@ -137,7 +137,7 @@ def cast_like(op: Operator) -> Any:
 
 
 def _to(x: Tensor, dtype: torch.dtype) -> Tensor:
-    return x.to(dtype)
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def where(op: Operator) -> Any:

@@ -19,6 +19,10 @@ Array = NDArray[Any]
 
 FEW = 64  # numbers; a stored tensor of more is a weight, and what a graph becomes must not depend on its numbers
 
+_AS_INPUTS: dict[str, tuple[tuple[str, type], ...]] = {
+    "Unsqueeze": (("axes", np.int64),),
+    "Clip": (("min", np.float32), ("max", np.float32)),
+}
 _NOT_COMPUTED = frozenset(
     {"If", "Loop", "Scan", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"}
     | {"Multinomial", "Bernoulli", "Dropout"}
@@ -89,10 +93,27 @@ def computed(node: onnx.NodeProto, inputs: Sequence[Known | None], opset: int) -
     )
 
 
+def _with_inputs(node: onnx.NodeProto, feeds: dict[str, Array]) -> onnx.NodeProto:
+    """The same node as operator set 13 spells it, where onnx computes no older spelling: attributes are inputs."""
+    import onnx
+
+    given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    names = list(node.input)
+    for name, dtype in _AS_INPUTS[node.op_type]:
+        names.append(f"{node.output[0]}:{name}" if name in given else "")
+        if name in given:
+            feeds[names[-1]] = np.asarray(given[name], dtype=dtype)
+    while not names[-1]:
+        names.pop()
+    return onnx.helper.make_node(node.op_type, names, list(node.output))
+
+
 def _evaluate(node: onnx.NodeProto, arrays: Sequence[Array | None], opset: int) -> list[Array]:
     from onnx.reference import ReferenceEvaluator
 
     feeds = {name: array for name, array in zip(node.input, arrays, strict=True) if array is not None}
+    if node.op_type in _AS_INPUTS and len(node.input) == 1:
+        node, opset = _with_inputs(node, feeds), 13
     try:
         with np.errstate(all="ignore"):
             found = ReferenceEvaluator(node, opsets={"": opset}).run(None, feeds)

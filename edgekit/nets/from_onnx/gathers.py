@@ -13,13 +13,16 @@ from edgekit.nets.from_onnx.untaken import UntakenError
 
 
 def gather(op: Operator) -> Any:
-    """Gather: rows of a stored matrix are an embedding; one fixed place of an axis is a selection."""
+    """Gather: rows of a stored matrix are an embedding; one fixed place of an axis is a selection.
+
+    An embedding takes no places counted from the end: they are token ids, and torch refuses a negative one.
+    """
     axis = op.attribute("axis", 0) % op.rank(0)
     size = op.shape(0)[axis]
     if op.is_known(0) and axis == 0 and op.rank(0) == 2 and op.fixed(0).array.dtype.kind == "f":
         layer = nn.utils.skip_init(nn.Embedding, *op.shape(0))  # type: ignore[no-untyped-call]
         layer.weight = op.weight(0)
-        return op.layer(layer, op.apply_part(_places, "places", op.tensor(1), size=size))
+        return op.layer(layer, op.tensor(1))
     if op.is_known(1):
         places = [place % size for place in op.ints(1)]
         if op.rank(1) == 0:

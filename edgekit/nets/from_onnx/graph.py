@@ -120,7 +120,7 @@ class Workbench:
             tensor: Tensor = torch.from_numpy(np.array(known.array))
             if known.origin is not None and tensor.is_floating_point() and tensor.dim():
                 tensor = nn.Parameter(tensor)
-            path = self._names.take(known.origin or wanted)
+            path = self._names.tensor(known.origin, wanted)
             self.network.put(path, tensor)
             self._stored[id(known)] = (known, Stored(path))
         return self._stored[id(known)][1]

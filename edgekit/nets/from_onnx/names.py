@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from edgekit.nets.from_onnx.network import LayerList
 
+# what exporters call a tensor that has no name in the network; ONNX's exporter of torch takes these names itself
+_MADE_UP = re.compile(r"val_\d+|onnx::.*|\d+|_?[Cc]onst[^.]*")
 _WEIGHTS = (".weight", ".bias", ".running_mean", ".weight_ih_l0")
 
 
@@ -37,6 +39,10 @@ class Names:
         parts = free.split(".")
         self._inner |= {".".join(parts[:i]) for i in range(1, len(parts))}
         return free
+
+    def tensor(self, origin: str | None, wanted: str) -> str:
+        """A free path of a stored tensor: its own name, unless an exporter made that up, else near `wanted`."""
+        return self.take(wanted if origin is None or _MADE_UP.fullmatch(origin) else origin)
 
     def _below_layer(self, path: str) -> bool:
         parts = path.split(".")

@@ -40,7 +40,8 @@ def mean(x: Tensor, dims: Sequence[int], keep: bool) -> Tensor:
 
 def total(x: Tensor, dims: Sequence[int], keep: bool) -> Tensor:
     """Sum over axes, in the type of `x`."""
-    return x.sum(dim=tuple(dims), keepdim=keep).to(x.dtype)
+    found = x.sum(dim=tuple(dims), keepdim=keep)
+    return found if found.dtype == x.dtype else found.to(x.dtype)  # torch adds narrow integers in int64
 
 
 def largest(x: Tensor, dims: Sequence[int], keep: bool) -> Tensor:

@@ -134,6 +134,7 @@ def _activations() -> list[Case]:
         case("LeakyRelu", IMAGE, opset=7),
         case("LeakyRelu", IMAGE, alpha=0.2),
         case("PRelu", IMAGE, N(4, 1, 1), opset=9),
+        case("PRelu", IMAGE, N(1, 4, 1, 1)),
         case("PRelu", IMAGE, N(1)),
         case("PRelu", IMAGE, N(1, 8)),
         case("PRelu", (1, 6), N(6)),

@@ -274,6 +274,12 @@ def test_names_that_are_no_python_become_paths():
     assert callable(type(network).forward)
 
 
+def test_a_name_that_an_exporter_made_up_is_not_kept():
+    """torch's exporter gives its own tensors such names, and would refuse a network that has one."""
+    network = converted(graph([node("Mul", ["x", "val_3"], ["y"], "scale")], {"val_3": numbers(4, 6)}))
+    assert [name for name, _ in network.named_parameters()] == ["scale_value1"]
+
+
 def test_a_branch_that_a_stored_condition_takes_is_followed():
     branch = helper.make_graph(
         [node("Relu", ["x"], ["then"])], "then", [], [helper.make_empty_tensor_value_info("then")]
@@ -376,6 +382,24 @@ def test_a_wrong_layer_would_be_noticed():
     with pytest.raises(ModelError) as caught:
         check(network, prepare(made, "net.onnx"), inputs)
     assert "differs from what ONNX Runtime makes" in caught.value.what
+
+
+@pytest.mark.parametrize("opset", [11, 13])
+def test_old_spellings_are_computed_from_stored_values_too(opset):
+    axes = {"axes": [0]} if opset == 11 else {}
+    nodes = [
+        node("Unsqueeze", ["w", *([] if opset == 11 else ["zero"])], ["u"], **axes),
+        node("Clip", ["u", "low", "high"], ["c"]),
+        node("Mul", ["x", "c"], ["y"]),
+    ]
+    stored = {"w": numbers(6), "zero": ints(0), "low": flat(-0.5), "high": flat(0.5)}
+    converted(graph(nodes, stored, opset=opset))
+
+
+def test_a_clip_with_attributes_is_computed_from_stored_values():
+    nodes = [node("Clip", ["w"], ["c"], min=-0.5, max=0.5), node("Mul", ["x", "c"], ["y"])]
+    network = converted(graph(nodes, {"w": numbers(6)}, opset=7))
+    assert len(network.wiring.lines) == 1
 
 
 def test_values_computed_from_stored_ones_are_stored():
