@@ -11,7 +11,7 @@ from rich.text import Text
 from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json
 from edgekit.errors import SchemaError
-from edgekit.init.start import Place, make_proposal, parameters, parse_shape, write_extension, write_proposal
+from edgekit.init.start import Place, is_file, make_proposal, parameters, parse_shape, write_extension, write_proposal
 from edgekit.schema.yaml_file import parse_yaml
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--from", "preset", metavar="NAME", shell_complete=complete.preset_names, help="Extend a ready recipe.")
-@click.option("--model", metavar="MODULE:FUNCTION|FILE.onnx", help="What makes the network, or holds it.")
+@click.option("--model", metavar="MODULE:FUNCTION|FILE", help="What makes the network, or an .onnx or .pt2 file.")
 @click.option("--argument", "arguments", multiple=True, metavar="NAME=VALUE", help="Of the function.")
 @click.option("--checkpoint", metavar="FILE", help="Trained weights; without them the recipe trains.")
 @click.option("--data", metavar="FILE|FOLDER|MODULE:FUNCTION", help="Samples with their labels.")
@@ -71,11 +71,11 @@ def init(
     if quiet and (model is None or data is None):
         raise click.UsageError("--model and --data are needed, or --from NAME")
     if model is None:
-        model = click.prompt("What makes the network (module:function, or an .onnx file)")
+        model = click.prompt("What makes the network (module:function, an .onnx or .pt2 file)")
     if data is None:
-        data = click.prompt("Samples with their labels (an .npz file, or module:function)")
+        data = click.prompt("Samples with their labels (.npz, .csv, a folder, or module:function)")
     given = dict(_assignment(text, "--argument") for text in arguments)
-    if not quiet and not model.endswith(".onnx"):
+    if not quiet and not is_file(model):
         for missing in [one for one in parameters(model)[0] if one not in given]:
             given[missing] = parse_yaml(click.prompt(f"{missing}, which {model} needs"), missing)
     proposal = make_proposal(

@@ -25,7 +25,7 @@ def ask(question: Question) -> Answer:
     """
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / "answer.json"
-        where = question.factory or question.onnx or ""
+        where = question.factory or question.file or ""
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "edgekit.init.look", str(path)],

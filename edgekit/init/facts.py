@@ -64,9 +64,12 @@ class Question(Record):
     arguments: dict[str, Any] = Field(default_factory=dict)
     factory: str | None = None
     factory_arguments: dict[str, Any] = Field(default_factory=dict)
-    onnx: str | None = None
+    file: str | None = Field(None, description="an .onnx or .pt2 file that holds the network")
     checkpoint: str | None = None
     shapes: tuple[tuple[int, ...], ...] = Field((), description="of the network's inputs, where the user says them")
+
+
+FILE_KEYS = {".onnx": "onnx", ".pt2": "pt2"}  # suffix -> the key of `model:`
 
 
 class Answer(Record):

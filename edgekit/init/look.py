@@ -19,7 +19,17 @@ from numpy.typing import NDArray
 from edgekit.data.splits import find_data
 from edgekit.data.table import find_loader
 from edgekit.errors import DataError, EdgekitError, ModelError
-from edgekit.init.facts import Answer, ArrayFacts, LabelFacts, NetworkFacts, PartFacts, Question, Trouble, Way
+from edgekit.init.facts import (
+    FILE_KEYS,
+    Answer,
+    ArrayFacts,
+    LabelFacts,
+    NetworkFacts,
+    PartFacts,
+    Question,
+    Trouble,
+    Way,
+)
 from edgekit.init.ways import ways
 from edgekit.nets.count import count_params
 from edgekit.nets.load import build, construct
@@ -100,10 +110,11 @@ def _array(array: NDArray[Any], where: str) -> ArrayFacts:
 
 def _fitting(question: Question, arrays: Sequence[ArrayFacts]) -> tuple[ModelSource, Way]:
     """The source with its inputs, and how the first one's samples become what it takes."""
-    if question.onnx is not None:
-        source = ModelSource(onnx=question.onnx)
+    if question.file is not None:
+        key = FILE_KEYS[Path(question.file).suffix]
+        source = ModelSource.model_validate({key: question.file})
         inputs = build(source).inputs
-        return source, _one_way(arrays[0], inputs[0].shape, f"model.onnx: {question.onnx}")
+        return source, _one_way(arrays[0], inputs[0].shape, f"model.{key}: {question.file}")
     assert question.factory is not None
     wanted = question.shapes or (None,) * len(arrays)
     tried, first = [], None

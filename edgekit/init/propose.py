@@ -22,6 +22,7 @@ class Proposal:
 
     Attributes:
         splits: of the calibration set, by name; empty where the data come from a function.
+        order: that parts are put into before they are split.
         loss: empty: the one that `train` has anyway.
         trains: whether the recipe has a step `train`.
         optional: what the factory may also be called with.
@@ -31,6 +32,7 @@ class Proposal:
     question: Question
     network: NetworkFacts
     splits: Mapping[str, Mapping[str, Any]]
+    order: str
     preprocess: Mapping[str, Any]
     metric: str
     loss: str
@@ -55,16 +57,17 @@ def propose(question: Question, answer: Answer, metric: str | None = None, loss:
     if sum(part.count for part in answer.parts) < _LEAST:
         raise DataError(f"{least} samples", f"part {first.name}", f"give at least {_LEAST}")
     suggested = _task(answer.network, first.labels) if metric is None else (metric, "")
-    splits, notes = ({}, []) if question.data is not None else _splits(parts)
+    splits, order, notes = ({}, "stored", []) if question.data is not None else _splits(parts)
     trained_from = parts.get("train", first)
     return Proposal(
         question=question,
         network=answer.network,
         splits=splits,
+        order=order,
         preprocess={} if question.data is not None else _preprocess(answer.network, first.inputs[0]),
         metric=suggested[0],
         loss=suggested[1] if loss is None else loss,
-        trains=question.checkpoint is None and question.onnx is None and (question.data is None or "train" in parts),
+        trains=question.checkpoint is None and question.file is None and (question.data is None or "train" in parts),
         batch_size=max(1, min(_LARGEST_BATCH, 1 << int(math.log2(max(1, trained_from.count // _BATCHES))))),
         notes=tuple(notes),
     )
@@ -115,61 +118,56 @@ def _full_scale(high: float) -> float:
     return 255.0 if high > 64 else float(1 << max(0, math.ceil(math.log2(max(high, 1.0)))))
 
 
-def _splits(parts: Mapping[str, PartFacts]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Splits that share no sample, but for calibration, which may be of what is trained on."""
+def _splits(parts: Mapping[str, PartFacts]) -> tuple[dict[str, dict[str, Any]], str, list[str]]:
+    """Splits that share no sample, but for calibration, which may be of what is trained on; the order; what to know."""
+    notes: list[str] = []
     if "test" in parts and len(parts) > 1:
-        name = "train" if "train" in parts else next(part for part in parts if part != "test")
-        splits, notes = _beside_test(parts, name)
+        own = parts.get("train") or next(part for part in parts.values() if part.name != "test")
+        splits = _beside_test(own, "selection" in parts)
+        sorted_by_class = own.labels.in_order and "selection" not in parts
     else:
-        splits, notes = _of_one(next(iter(parts.values())))
-    train = splits["train"]
+        own = next(iter(parts.values()))
+        splits, note = _of_one(own)
+        notes.append(note)
+        sorted_by_class = True  # or by something else: nobody knows, and mixing costs nothing
+    order = "stored"
+    if sorted_by_class:
+        order = "stratified" if own.labels.kind == "classes" and not own.labels.shape else "shuffled"
+        notes.append(f"part {own.name} is {order} before it is split" + _why(own.labels))
     if "calibration" in parts:
         splits["calibration"] = {"part": "calibration"}
     else:
-        available = train.pop("available")
+        available = splits["train"].get("count", own.count)
         count = min(_CALIBRATION, available)
-        step = train.get("step", 1) * max(1, available // count)
-        splits["calibration"] = {"part": train["part"], "count": count, **({"step": step} if step > 1 else {})}
-    train.pop("available", None)
-    return {name: splits[name] for name in ("train", "calibration", "selection", "test")}, notes
+        step = max(1, available // count)
+        splits["calibration"] = {"part": own.name, "count": count, **({"step": step} if step > 1 else {})}
+    return {name: splits[name] for name in ("train", "calibration", "selection", "test")}, order, notes
 
 
-def _beside_test(parts: Mapping[str, PartFacts], name: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    part, test = parts[name], parts["test"]
-    if "selection" in parts:
-        own = {"selection": {"part": "selection"}, "test": {"part": "test"}}
-        return {**own, "train": {"part": name, "available": part.count}}, []
-    if part.labels.in_order:
-        note = f"labels of part {name} stand in order: selection is every second sample of test"
-        halves = {"selection": {"part": "test", "start": 1, "step": 2}, "test": {"part": "test", "step": 2}}
-        if test.count < 2:
-            raise DataError("one test sample", "part test", "give more")
-        return {**halves, "train": {"part": name, "available": part.count}}, [note]
+def _why(labels: LabelFacts) -> str:
+    return ": its labels stand in order" if labels.in_order else ""
+
+
+def _beside_test(part: PartFacts, has_selection: bool) -> dict[str, dict[str, Any]]:
+    if has_selection:
+        return {"train": {"part": part.name}, "selection": {"part": "selection"}, "test": {"part": "test"}}
     kept = part.count - _selection(part.count)
     return {
-        "train": {"part": name, "count": kept, "available": kept},
-        "selection": {"part": name, "start": kept},
+        "train": {"part": part.name, "count": kept},
+        "selection": {"part": part.name, "start": kept},
         "test": {"part": "test"},
-    }, []
+    }
 
 
-def _of_one(part: PartFacts) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    name, count = part.name, part.count
-    if part.labels.in_order:
-        note = f"labels of part {name} stand in order: its samples are dealt out in turn, half of them to train"
-        return {
-            "train": {"part": name, "step": 2, "available": (count + 1) // 2},
-            "selection": {"part": name, "start": 1, "step": 4},
-            "test": {"part": name, "start": 3, "step": 4},
-        }, [note]
-    test, selection = max(1, int(count * _TEST_RATIO)), _selection(count)
-    kept = count - test - selection
-    note = f"part {name} is the only one: its last {test} samples are kept for the test"
-    return {
-        "train": {"part": name, "count": kept, "available": kept},
-        "selection": {"part": name, "start": kept, "count": selection},
-        "test": {"part": name, "start": kept + selection},
-    }, [note]
+def _of_one(part: PartFacts) -> tuple[dict[str, dict[str, Any]], str]:
+    test, selection = max(1, int(part.count * _TEST_RATIO)), _selection(part.count)
+    kept = part.count - test - selection
+    splits = {
+        "train": {"part": part.name, "count": kept},
+        "selection": {"part": part.name, "start": kept, "count": selection},
+        "test": {"part": part.name, "start": kept + selection},
+    }
+    return splits, f"part {part.name} is the only one: {test} of its samples are kept for the test"
 
 
 def _selection(count: int) -> int:

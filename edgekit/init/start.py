@@ -12,7 +12,7 @@ from typing import Any
 
 from edgekit.errors import ModelError, SchemaError
 from edgekit.init.ask import ask
-from edgekit.init.facts import Question
+from edgekit.init.facts import FILE_KEYS, Question
 from edgekit.init.propose import Proposal, propose
 from edgekit.init.sources import find_data_source
 from edgekit.init.write import DATA_SCHEMA, RECIPE_SCHEMA, check_free, data_text, preset_text, recipe_text, write_files
@@ -71,18 +71,18 @@ def make_proposal(
     """Look at the model and the data, and propose a recipe. Runs the user's code in a process of its own.
 
     Args:
-        model: package.module:function, or an .onnx file.
+        model: package.module:function, or an .onnx or .pt2 file.
         data: package.module:function, or what a loader reads.
 
     Raises:
         EdgekitError: one of them cannot be read, or they do not fit each other.
     """
-    source = find_data_source(data, parts)
-    onnx = model.endswith(".onnx")
-    if onnx and not Path(model).is_file():
-        raise ModelError("there is no such file", model, "name an .onnx file, or package.module:function")
+    source = find_data_source(data, parts, shapes[0] if shapes else ())
+    file = is_file(model)
+    if file and not Path(model).is_file():
+        raise ModelError("there is no such file", model, "name an .onnx or .pt2 file, or package.module:function")
     optional: tuple[str, ...] = ()
-    if not onnx:
+    if not file:
         required, optional = parameters(model)
         missing = [name for name in required if name not in arguments]
         if missing:
@@ -92,14 +92,19 @@ def make_proposal(
         data=source.function,
         loader=source.loader,
         arguments=dict(source.arguments),
-        factory=None if onnx else model,
+        factory=None if file else model,
         factory_arguments=dict(arguments),
-        onnx=model if onnx else None,
+        file=model if file else None,
         checkpoint=checkpoint,
         shapes=tuple(tuple(shape) for shape in shapes),
     )
     proposal = propose(question, ask(question), metric, loss)
     return replace(proposal, optional=tuple(name for name in optional if name not in arguments))
+
+
+def is_file(model: str) -> bool:
+    """Whether a model is named by its file, not by a function."""
+    return Path(model).suffix in FILE_KEYS
 
 
 def write_proposal(proposal: Proposal, place: Place) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import SchemaError
+from edgekit.init.facts import FILE_KEYS
 from edgekit.init.propose import Proposal
 from edgekit.schema.calibration import CalibrationSet
 from edgekit.schema.gallery import Preset
@@ -49,8 +50,8 @@ def _recipe_lines(proposal: Proposal, name: str, data: str, schema: str) -> Iter
     yield from _head(schema, "What edgekit builds: edgekit build --target NAME. Keys: edgekit schema recipe.")
     yield f"name: {flow(name)} # of the bundle's folder, with the target's name behind it"
     yield "model:"
-    if question.onnx is not None:
-        yield f"  onnx: {flow(question.onnx)} # its weights are in it"
+    if question.file is not None:
+        yield f"  {FILE_KEYS[Path(question.file).suffix]}: {flow(question.file)} # its weights are in it"
     else:
         yield f"  factory: {flow(question.factory)} # module:function, found in the folder that edgekit is run in"
         more = f"; it may be given {', '.join(proposal.optional)}" if proposal.optional else ""
@@ -78,7 +79,7 @@ def _recipe_lines(proposal: Proposal, name: str, data: str, schema: str) -> Iter
         yield f"  - train: {flow(options)}"
         yield "  # - prune: {macs_ratio: 0.6} # keeps that share of the multiply-accumulates"
         yield "  # - distill: {epochs: 10} # learns back what pruning lost; wants `teacher:` or a checkpoint"
-    if question.onnx is None:
+    if question.file is None:
         yield "  - reparam # merges norms and parallel branches into convolutions; the function stays"
     yield "  - quantize # to int8; {mode: auto, max_drop: 0.005} raises single layers until that holds"
     if proposal.metric in ("top1", "top5"):
@@ -115,6 +116,8 @@ def _data_lines(proposal: Proposal, name: str, schema: str) -> Iterator[str]:
         comment = " # so that values end at 1; check it against how the network was trained" if key == "factor" else ""
         yield f"  {key}: {flow(value)}{comment}"
     yield "  # mean: [0.5] # per channel, subtracted after the factor; std: [0.25] divides after that"
+    if proposal.order != "stored":
+        yield f"order: {proposal.order} # before splits are cut; stratified: every run of samples has all classes"
     for split, options in proposal.splits.items():
         yield f"{split}: {flow(options)} # {_SPLITS[split]}"
     yield 'licence: "" # of the data; it goes into the bill of materials'

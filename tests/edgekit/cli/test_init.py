@@ -113,6 +113,55 @@ def test_data_of_a_function_need_no_calibration_set(edgekit_json, folder):
     assert yaml.safe_load((folder / "edgekit.yaml").read_text())["data"] == "edge_net:samples"
 
 
+def test_numbers_as_labels_make_a_regression(edgekit, folder):
+    draw = np.random.default_rng(0)
+    np.savez(
+        "lines.npz", x=draw.normal(size=(40, 5)).astype(np.float32), y=draw.normal(size=(40, 1)).astype(np.float32)
+    )
+    result = edgekit("init", "--model", "edge_net:line", "--data", "lines.npz", "--yes")
+    assert result.exit_code == 0, result.output
+    recipe = yaml.safe_load((folder / "edgekit.yaml").read_text())
+    assert recipe["metric"] == "mse"
+    assert recipe["steps"][0]["train"]["loss"] == "mse"
+    assert recipe["model"]["inputs"] == [{"name": "input", "shape": [1, 5], "layout": "NC"}]
+
+
+def test_a_network_in_a_file_is_only_quantised(edgekit, folder):
+    onnx = pytest.importorskip("onnx", reason="reads an .onnx file")
+    from onnx import numpy_helper
+
+    draw = np.random.default_rng(0)
+    weight = numpy_helper.from_array(draw.normal(size=(36, 2)).astype(np.float32), "w")
+    shape = numpy_helper.from_array(np.array([-1, 36]), "s")
+    nodes = [
+        onnx.helper.make_node("Reshape", ["picture", "s"], ["flat"]),
+        onnx.helper.make_node("MatMul", ["flat", "w"], ["answer"]),
+    ]
+    value = onnx.helper.make_tensor_value_info
+    ends = [value("picture", 1, ["batch", 1, 6, 6])], [value("answer", 1, ["batch", 2])]
+    graph = onnx.helper.make_graph(nodes, "g", *ends, [weight, shape])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, "net.onnx")
+    result = edgekit("init", "--model", "net.onnx", "--data", "data.npz", "--target", "cpu-x86-64", "--yes")
+    assert result.exit_code == 0, result.output
+    recipe = yaml.safe_load((folder / "edgekit.yaml").read_text())
+    assert recipe["model"] == {"onnx": "net.onnx"}
+    assert recipe["steps"] == ["quantize"]
+
+
+def test_images_in_a_folder_are_read_as_the_network_takes_them(edgekit, folder):
+    image = pytest.importorskip("PIL.Image", reason="reads images")
+    for i in range(16):
+        (folder / "pictures" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        image.new("L", (9 + i, 9), 10 * i).save(folder / "pictures" / "ab"[i % 2] / f"{i}.png")
+    words = ("--model", "edge_net:make", "--argument", "width=4", "--data", "pictures", "--input", "1x1x6x6")
+    result = edgekit("init", *words, "--name", "pictures", "--target", "cpu-x86-64", "--yes")
+    assert result.exit_code == 0, result.output
+    data = yaml.safe_load((folder / "calib" / "pictures.yaml").read_text())
+    assert data["arguments"] == {"path": "pictures", "resize": [6, 6], "channels": 1}
+    assert data["order"] == "stratified"
+
+
 def test_what_is_not_given_is_asked_for(folder):
     answers = "edge_net:make\ndata.npz\n4\nasked\ncpu-x86-64\ny\n"
     result = CliRunner().invoke(cli, ["init"], input=answers)
@@ -141,7 +190,7 @@ def test_a_no_writes_nothing(folder):
             "--input",
         ),
         (("--model", "edge_net:line", "--data", "data.npz", "--input", "1x3x6x6"), "cannot become 1x3x6x6", "--input"),
-        (("--model", "absent.onnx", "--data", "data.npz"), "no such file", "name an .onnx file"),
+        (("--model", "absent.onnx", "--data", "data.npz"), "no such file", "name an .onnx or .pt2 file"),
         (("--model", "edge_net:line", "--data", "absent.npz"), "no such file", "name a file"),
         (("--model", "edge_net:line", "--data", "data.npz", "--part", "train=a"), "'a' is not INPUTS,LABELS", "--part"),
     ],

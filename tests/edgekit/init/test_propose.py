@@ -34,7 +34,7 @@ def taken(split, count):
 @pytest.mark.parametrize("in_order", [False, True])
 @pytest.mark.parametrize("names", [("all",), ("train",), ("train", "test"), ("train", "selection", "test")])
 @pytest.mark.parametrize("count", [12, 13, 5000])
-def test_splits_share_no_sample_and_every_class_is_in_each(names, in_order, count):
+def test_splits_share_no_sample(names, in_order, count):
     splits = proposal(*(part(name, count, in_order=in_order) for name in names)).splits
     assert list(splits) == ["train", "calibration", "selection", "test"]
     used = {name: {(split["part"], i) for i in taken(split, count)} for name, split in splits.items()}
@@ -42,17 +42,19 @@ def test_splits_share_no_sample_and_every_class_is_in_each(names, in_order, coun
     assert not used["train"] & used["selection"]
     assert not (used["train"] | used["selection"] | used["calibration"]) & used["test"]
     assert used["calibration"] <= used["train"]
-    if in_order and "selection" not in names:
-        # labels 0..9 in order: a split that is a run of neighbours would lack classes
-        for name in ("train", "calibration", "selection", "test"):
-            classes = {i * 10 // count for _, i in used[name]}
-            assert len(classes) >= min(10, len(used[name])) - 1, name
 
 
-def test_order_and_a_single_part_are_noted():
-    assert proposal(part("train", 900), part("test", 90)).notes == ()
-    assert "stand in order" in proposal(part("all", 900, in_order=True)).notes[0]
-    assert "kept for the test" in proposal(part("all", 900)).notes[0]
+def test_what_is_sorted_by_class_or_the_only_part_is_mixed_before_it_is_split():
+    found = proposal(part("train", 900), part("test", 90))
+    assert (found.order, found.notes) == ("stored", ())
+    found = proposal(part("train", 900, in_order=True), part("test", 90))
+    assert found.order == "stratified"
+    assert found.notes == ("part train is stratified before it is split: its labels stand in order",)
+    found = proposal(part("all", 900))
+    assert (found.order, len(found.notes)) == ("stratified", 2)
+    assert "180 of its samples are kept for the test" in found.notes[0]
+    assert proposal(part("all", 900, kind="numbers"), output=(1, 1)).order == "shuffled"
+    assert proposal(part("train", 90, in_order=True), part("selection", 9), part("test", 9)).order == "stored"
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import wave
+
 import numpy as np
 import pytest
 
@@ -41,3 +43,61 @@ def test_a_function_is_taken_as_it_is_and_the_rest_must_be_there(tmp_path):
     with pytest.raises(DataError) as caught:
         find_data_source(str(tmp_path / "d.parquet"))
     assert "--data module:function" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a,b,label\n1,2,0\n3,4,1\n", {"label": "label"}),
+        ("class,a\ncat,1\ndog,2\n", {"label": "class", "classes": ["cat", "dog"]}),
+        ("a,b,price\n1,2,0.5\n3,4,1\n", {"targets": ["price"]}),
+        ("1,2,0\n3,4,1\n", {"header": False, "label": 2}),
+    ],
+)
+def test_a_table_tells_its_label(tmp_path, text, expected):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    assert find_data_source(str(path)) == DataSource(loader="csv", arguments={"path": str(path), **expected})
+
+
+def test_a_table_that_is_none_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1\n")
+    with pytest.raises(DataError, match="different lengths"):
+        find_data_source(str(tmp_path / "t.csv"))
+
+
+def make(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return str(folder)
+
+
+def test_files_in_idx_format_are_told_by_their_names(tmp_path):
+    names = [f"{part}-{role}-ubyte.gz" for part in ("train", "t10k") for role in ("images-idx3", "labels-idx1")]
+    given = find_data_source(make(tmp_path / "d", *names))
+    assert given.loader == "idx"
+    assert given.arguments["parts"] == {"train": names[:2], "test": names[2:]}
+    with pytest.raises(DataError, match="do not say"):
+        find_data_source(make(tmp_path / "e", "a-idx3-ubyte"))
+
+
+def test_folders_of_images_are_parts_where_they_are_called_so(tmp_path):
+    given = find_data_source(make(tmp_path / "d", "train/cat/1.png", "train/dog/2.JPG", "val/cat/3.png"))
+    assert given.loader == "image_folder"
+    assert given.arguments["parts"] == {"train": "train", "selection": "val"}
+    path = make(tmp_path / "e", "cat/1.png", "dog/2.png")
+    assert find_data_source(path).arguments == {"path": path}
+    assert find_data_source(path, shape=(1, 1, 32, 24)).arguments == {"path": path, "resize": [32, 24], "channels": 1}
+
+
+def test_recordings_tell_their_rate_and_length(tmp_path):
+    for name, frames in (("yes/1.wav", 800), ("yes/2.wav", 800), ("no/1.wav", 700)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        with wave.open(str(tmp_path / name), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(8000)
+            file.writeframes(b"\0\0" * frames)
+    given = find_data_source(str(tmp_path))
+    assert given == DataSource(loader="wav_folder", arguments={"path": str(tmp_path), "rate_hz": 8000, "samples": 800})
