@@ -77,14 +77,23 @@ def _expands_nothing(node: fx.Node) -> bool:
 
 
 def _compute_constants(module: fx.GraphModule) -> None:
-    """What an operator makes of stored tensors alone, such as a transposed weight, is stored instead."""
+    """What an operator makes of stored tensors alone, such as a transposed weight, is stored instead.
+
+    It is stored once, however often it is made: a loop over time makes the same of its weights at every step.
+    """
     values: dict[fx.Node, torch.Tensor] = {}
+    made: dict[tuple[object, str], fx.Node] = {}
     for node in list(module.graph.nodes):
         if node.op == "get_attr":
             values[node] = tensor_of(module, node)
             continue
         sources = node.all_input_nodes
         if node.op != "call_function" or not sources or not all(source in values for source in sources):
+            continue
+        said = node.target, str(fx.map_arg((node.args, node.kwargs), lambda source: str(source.target)))
+        if said in made:
+            node.replace_all_uses_with(made[said])
+            module.graph.erase_node(node)
             continue
         with torch.no_grad():
             value = node.target(*fx.map_arg(node.args, values.get), **fx.map_arg(node.kwargs, values.get))
@@ -95,7 +104,7 @@ def _compute_constants(module: fx.GraphModule) -> None:
         with module.graph.inserting_before(node):
             stored = module.graph.get_attr(name)
         node.replace_all_uses_with(stored)
-        values[stored] = value
+        values[stored], made[said] = value, stored
         module.graph.erase_node(node)
 
 

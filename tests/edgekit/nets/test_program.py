@@ -188,3 +188,24 @@ def test_a_program_that_is_not_the_network_is_refused() -> None:
     with pytest.raises(ModelError) as raised:
         trace(_model(_Moody(), (1, 4)))
     assert "differs from the network" in raised.value.what
+
+
+def test_what_a_loop_makes_of_its_weights_at_every_step_is_stored_once() -> None:
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.weight, self.scale = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.rand(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            state = torch.zeros(len(x), 4)
+            for step in x.unbind(1):
+                of_input, of_state = self.weight[:, :2] * self.scale, self.weight[:, 2:]
+                state = torch.tanh(F.linear(step, of_input) + F.linear(state, of_state))
+            return state
+
+    model = _model(Loop(), (1, 5, 2))
+    program = trace(model)
+    assert sorted(tuple(tensor.shape) for tensor in program.module.buffers() if tensor.numel() > 1) == [(4, 2), (4, 4)]
+    inputs = model.example(seed=1)
+    torch.testing.assert_close(program.module(*inputs), model.network(*inputs), rtol=1e-6, atol=1e-6)
