@@ -19,6 +19,7 @@ from edgekit.formats.conventions.convention import find_convention
 from edgekit.formats.conventions.lowering import Lowered, lower
 from edgekit.formats.conventions.witness import Witness
 from edgekit.formats.files import Preprocesses, describe_tensors, write_artifact
+from edgekit.formats.onnx.constants import fold_masks, share_operands
 from edgekit.formats.onnx.float_layers import keep_islands_in_float, keep_layers_in_float
 from edgekit.formats.onnx.fused import optimised_graph
 from edgekit.formats.onnx.rewrite import clean, declare_wide_codes, fuse_pads, order_gelus, use_global_pools
@@ -122,6 +123,8 @@ def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.Model
     use_global_pools(proto.graph)
     order_gelus(proto.graph)
     fuse_pads(proto.graph)
+    fold_masks(proto.graph)
+    share_operands(proto.graph)
     try:
         onnx.checker.check_model(proto, full_check=True)
     except onnx.checker.ValidationError as err:
