@@ -67,7 +67,8 @@ def keyed(parts: Parts) -> Keyed:
 def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
     """Key of a model as it is loaded and measured: the weights count by content, not by where they lie.
 
-    A checkpoint that is absent gives a key of its own; loading it is what raises.
+    So do files that the factory's arguments name: it may read weights itself. A checkpoint that is absent gives a key
+    of its own; loading it is what raises.
     """
     described = source.without_places.model_dump(mode="json", exclude={"sha256"})
     checkpoint: dict[str, object] | None = None
@@ -84,6 +85,7 @@ def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
             "checkpoint": checkpoint,
             **({"library": library} if library else {}),
             "files": weights_digest(source) if source.files else None,
+            "read by the factory": data_files(source.arguments),
             "seed": seed,
             "data": around.data,
             "metric": around.metric,

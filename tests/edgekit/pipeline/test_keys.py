@@ -56,6 +56,14 @@ def test_a_file_that_is_the_network_counts_by_content(workplace):
     assert len({found("a.pt2"), found("c.pt2"), found("absent.pt2"), key(ModelSource(onnx="a.pt2"), 0)}) == 4
 
 
+def test_a_file_that_a_factory_reads_itself_counts_by_content(workplace):
+    found = set()
+    for content in (b"one", b"two"):
+        (workplace / "w.bin").write_bytes(content)
+        found.add(key(source(path="w.bin", width=8), 0))
+    assert len(found) == 2
+
+
 def test_seed_and_arguments_and_checkpoint_options_count(workplace):
     (workplace / "w.npz").write_bytes(b"one")
     found = {
