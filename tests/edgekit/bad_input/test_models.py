@@ -2,10 +2,13 @@
 
 import importlib.util
 import os
+import sys
+import zipfile
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("onnx") is None, reason="plans an ONNX artifact")
 
@@ -118,3 +121,47 @@ def test_a_factory_with_other_arguments(refused):
     assert "widht" in error.what
     assert error.where == "model.factory: own_code:network"
     assert "model.arguments" in error.fix
+
+
+def test_a_program_with_a_payload_does_not_run(refused, folder):
+    class Payload:
+        def __reduce__(self):
+            return (os.mkdir, (str(folder / "ran"),))
+
+    torch.save(Payload(), folder / "payload.pt")
+    program = torch.export.export(nn.Conv2d(1, 2, 3).eval(), (torch.zeros(1, 1, 4, 4),))
+    torch.export.save(program, folder / "net.pt2")
+    with zipfile.ZipFile(folder / "net.pt2") as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(folder / "net.pt2", "w") as file:
+        for name, content in members.items():
+            hostile = name.endswith("sample_inputs/model.pt")
+            file.writestr(name, (folder / "payload.pt").read_bytes() if hostile else content)
+    error = refused(over={"model": {"factory": None, "inputs": [], "pt2": "net.pt2"}})
+    assert "sample_inputs/model.pt" in error.what
+    assert error.where == "model.pt2: net.pt2"
+    assert "torch.export.load" in error.fix
+    assert not (folder / "ran").exists()
+
+
+def test_a_program_of_one_batch_names_the_line_that_frees_it(refused, folder):
+    class OverTheBatch(nn.Module):
+        def forward(self, x):
+            return x - x.mean(0, keepdim=True)
+
+    torch.export.save(torch.export.export(OverTheBatch(), (torch.zeros(1, 1, 4, 4),)), folder / "net.pt2")
+    error = refused(over={"model": {"factory": None, "inputs": [], "pt2": "net.pt2"}})
+    assert "it computes something else at batch 3" in error.what
+    assert error.where == "model.pt2: net.pt2"
+    assert "dynamic_shapes={'x': {0: torch.export.Dim('batch')}}" in error.fix
+
+
+@pytest.mark.parametrize("name", ["timm", "transformers"])
+def test_a_library_that_is_not_installed(refused, folder, monkeypatch, name):
+    (folder / "config.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, name, None)
+    error = refused(over={"model": {"factory": None, name: "." if name == "transformers" else "resnet18"}})
+    assert error.kind == "MissingExtraError"
+    assert error.what.startswith(f"{name} is not installed")
+    assert error.where.startswith(f"model.{name}: ")
+    assert error.fix == f"pip install 'edgekit[{name}]'"
