@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,3 +134,31 @@ def ints(*values: int) -> np.ndarray:
 def flat(number: float) -> np.ndarray:
     """One stored float without axes."""
     return np.asarray(number, dtype=np.float32)
+
+
+def network_file(
+    path: Path, *, batch: int | str = 1, seed: int = 0, shape: Sequence[int] = (3, 8, 8), out: int = 4
+) -> Path:
+    """conv -> batch norm -> relu -> global pool -> flatten by a fixed reshape -> linear, saved as `path`."""
+    stored = {
+        "conv.weight": numbers(6, shape[0], 3, 3, seed=seed),
+        "bn.weight": numbers(6, seed=1, low=0.5),
+        "bn.bias": numbers(6, seed=2),
+        "bn.running_mean": numbers(6, seed=3),
+        "bn.running_var": numbers(6, seed=4, low=0.5),
+        "flat": np.array([1, 6], np.int64),
+        "fc.weight": numbers(out, 6, seed=5),
+        "fc.bias": numbers(out, seed=6),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "conv.weight"], ["a"], "/conv/Conv", pads=[1, 1, 1, 1]),
+        node("BatchNormalization", ["a", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"], ["b"], "/bn"),
+        node("Relu", ["b"], ["c"], "/relu"),
+        node("GlobalAveragePool", ["c"], ["d"], "/pool"),
+        node("Reshape", ["d", "flat"], ["e"], "/flat"),
+        node("Gemm", ["e", "fc.weight", "fc.bias"], ["y"], "/fc/Gemm", transB=1),
+    ]
+    tensors = [numpy_helper.from_array(array, name) for name, array in stored.items()]
+    onnx.save(model(nodes, [value("x", Running((1, *shape)), batch)], ["y"], tensors, 13), path)
+    return path

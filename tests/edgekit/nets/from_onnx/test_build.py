@@ -1,10 +1,8 @@
 """From an .onnx file to a model, to disk, and back without the file."""
 
-import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper, numpy_helper
 from torch import nn
 
 from edgekit.errors import ModelError
@@ -12,35 +10,7 @@ from edgekit.nets.edits import Replace, apply_edits
 from edgekit.nets.load import build
 from edgekit.nets.saved import load_model, model_digest, save_model
 from edgekit.schema.recipe import ModelSource
-from tests.edgekit.nets.from_onnx.graphs import Running, model, numbers, value
-
-
-def network_file(path, *, batch=1, seed=0, state=None):
-    """conv -> batch norm -> relu -> global pool -> flatten by a fixed reshape -> linear."""
-    stored = {
-        "conv.weight": numbers(6, 3, 3, 3, seed=seed),
-        "bn.weight": numbers(6, seed=1, low=0.5),
-        "bn.bias": numbers(6, seed=2),
-        "bn.running_mean": numbers(6, seed=3),
-        "bn.running_var": numbers(6, seed=4, low=0.5),
-        "flat": np.array([1, 6], np.int64),
-        "fc.weight": numbers(4, 6, seed=5),
-        "fc.bias": numbers(4, seed=6),
-    }
-    nodes = [
-        helper.make_node("Conv", ["x", "conv.weight"], ["a"], "/conv/Conv", pads=[1, 1, 1, 1]),
-        helper.make_node(
-            "BatchNormalization", ["a", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"], ["b"], "/bn"
-        ),
-        helper.make_node("Relu", ["b"], ["c"], "/relu"),
-        helper.make_node("GlobalAveragePool", ["c"], ["d"], "/pool"),
-        helper.make_node("Reshape", ["d", "flat"], ["e"], "/flat"),
-        helper.make_node("Gemm", ["e", "fc.weight", "fc.bias"], ["y"], "/fc/Gemm", transB=1),
-    ]
-    tensors = [numpy_helper.from_array(array, name) for name, array in stored.items()]
-    made = model(nodes, [value("x", Running((1, 3, 8, 8)), batch)], ["y"], tensors, 13)
-    onnx.save(made, path)
-    return path
+from tests.edgekit.nets.from_onnx.graphs import network_file
 
 
 def test_a_file_becomes_ordinary_layers_under_the_names_of_its_weights(tmp_path):
