@@ -19,21 +19,25 @@ from onnx import numpy_helper
 from torch import fx
 
 from edgekit.nets.graph import aten, free_name, set_tensor
+from edgekit.nets.operators import kind_of
 
+_INTEGER_KERNELS = frozenset({"add", "mul", "matmul", "sigmoid", "softmax", "concat", "average_pool", "mean"})
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # the runtime may turn a MatMul into a Gemm first
 
 
 def keep_islands_in_float(module: fx.GraphModule, islands: Sequence[fx.Node]) -> None:
     """Put the smaller of it and infinity behind every node of `islands`, which are of `module`.
 
-    The runtime's kernels want codes of all their operands, so one that reads a stored float is left as it is.
+    Those that the runtime has no integer kernel for are left as they are. Its kernels want codes of all their operands,
+    so one that reads a stored float is, too.
     """
-    islands = [node for node in islands if all(source.op != "get_attr" for source in node.all_input_nodes)]
-    if not islands:
+    taken_up = [node for node in islands if kind_of(node) in _INTEGER_KERNELS]
+    taken_up = [node for node in taken_up if all(source.op != "get_attr" for source in node.all_input_nodes)]
+    if not taken_up:
         return
     name = free_name(module, "infinity")
     set_tensor(module, name, torch.tensor(math.inf))
-    for node in islands:
+    for node in taken_up:
         with module.graph.inserting_after(node):
             limit = module.graph.get_attr(name)
         with module.graph.inserting_after(limit):
