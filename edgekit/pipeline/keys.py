@@ -117,7 +117,7 @@ def data_files(arguments: Mapping[str, Any]) -> dict[str, str]:
     base = Path(folder) if isinstance(folder, str) else Path()
     found = {}
     for key, text in _texts({key: value for key, value in arguments.items() if key != "folder"}):
-        if "/" in text or Path(text).suffix or (base / text).exists():
+        if text and ("/" in text or Path(text).suffix or (base / text).exists()):
             found[key] = path_digest(base / text)
     if isinstance(folder, str) and not found:
         found["folder"] = path_digest(base)
@@ -252,12 +252,14 @@ def weights_digest(source: ModelSource) -> str:
 
 
 def path_digest(path: Path) -> str:
-    """Digest of a file's bytes, or of all files of a folder; `absent` where there is neither."""
+    """Digest of a file's bytes, or of all files of a folder that are not hidden; `absent` where there is neither."""
     if path.is_file():
         return file_sha256(path)
     if path.is_dir():
-        inside = sorted(entry for entry in path.rglob("*") if entry.is_file())
-        return json_sha256({entry.relative_to(path).as_posix(): file_sha256(entry) for entry in inside})
+        names = {entry.relative_to(path): entry for entry in path.rglob("*") if entry.is_file()}
+        # the store itself lies in a hidden folder of the working directory, and no loader reads what is hidden
+        seen = {name.as_posix(): entry for name, entry in names.items() if not any(p[0] == "." for p in name.parts)}
+        return json_sha256({name: file_sha256(entry) for name, entry in sorted(seen.items())})
     return "absent"
 
 

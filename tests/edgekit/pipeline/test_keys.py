@@ -108,6 +108,10 @@ def test_a_folder_of_images_in_the_working_directory_counts_by_every_file(workpl
     (workplace / "photos" / "2.png").write_bytes(b"2")
     found.append(data_files(arguments))
     assert len({json.dumps(one) for one in found}) == 4
+    (workplace / "photos" / ".thumbnails").mkdir()
+    (workplace / "photos" / ".thumbnails" / "1.png").write_bytes(b"3")
+    assert data_files(arguments) == found[-1]
+    assert data_files({"labels": "", "path": "nothing"}) == {}
 
 
 def test_how_a_step_is_measured_counts(monkeypatch):
