@@ -5,7 +5,7 @@ VENV ?= .venv
 TARGET ?= jetson
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: build test check clean
+.PHONY: build test check docs clean
 .DELETE_ON_ERROR:
 
 build: $(VENV)/installed
@@ -39,6 +39,11 @@ $(VENV)/installed-dev: $(VENV)/installed
 	@echo "installing the development tools (once)"
 	$(PIP) --editable '.[all,dev]'
 	@touch $@
+
+# Pages that are made: the reference from the schemas, the wrong inputs by trying them.
+docs: $(VENV)/installed
+	$(VENV)/bin/python -m edgekit.schema.markdown > docs/reference.md
+	$(VENV)/bin/python -m tests.errors_page > docs/errors.md
 
 clean:
 	rm -rf $(VENV) .edgekit dist build .mypy_cache .ruff_cache .pytest_cache

@@ -9,6 +9,7 @@ import click
 from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json, table
 from edgekit.schema.base import Options
+from edgekit.schema.in_words import default_in_words, values_in_words
 from edgekit.schema.json_schema import json_schema
 from edgekit.schema.pass_options import PASS_OPTIONS, PASS_SOURCES, options_class
 
@@ -45,7 +46,7 @@ def show_pass(name: str, as_json: bool) -> None:
     whole: dict[str, Any] = json_schema(name)
     records: dict[str, Any] = whole.get("$defs", {})
     rows = [
-        (option, _values(schema, records), _default(model, option), schema.get("description", ""))
+        (option, values_in_words(schema, records), default_in_words(model, option), schema.get("description", ""))
         for option, schema in whole["properties"].items()
     ]
     out.print(table("Options", ("option", "values", "default", "description"), rows))
@@ -53,33 +54,3 @@ def show_pass(name: str, as_json: bool) -> None:
 
 def _summary(model: type[Options]) -> str:
     return (model.__doc__ or "").strip().splitlines()[0]
-
-
-def _default(model: type[Options], option: str) -> str:
-    field = model.model_fields[option]
-    if field.is_required():
-        return "(required)"
-    default = field.get_default(call_default_factory=True)
-    return "none" if default is None else "[]" if default == () else str(default)
-
-
-def _values(schema: dict[str, Any], records: dict[str, Any]) -> str:
-    """A JSON Schema's type and range in a few words.
-
-    Args:
-        records: what a schema may refer to, by name.
-    """
-    if "$ref" in schema:
-        record = records[schema["$ref"].rpartition("/")[2]]
-        own = [f"{key}: {_values(value, records)}" for key, value in record["properties"].items()]
-        return "{" + ", ".join(own) + "}"
-    if "anyOf" in schema:
-        return " or ".join(_values(option, records) for option in schema["anyOf"])
-    if "enum" in schema or "const" in schema:
-        return " | ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
-    if schema["type"] == "array":
-        return f"list of {_values(schema['items'], records)}"
-    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
-    kind = {"null": "none", "boolean": "true | false"}.get(schema["type"], schema["type"])
-    return " ".join([kind, ", ".join(bounds)]).strip()

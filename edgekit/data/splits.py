@@ -135,7 +135,8 @@ def split_indices(split: Split, length: int, where: str) -> range:
             )
         indices = indices[: split.count]
     if not indices:
-        raise DataError(f"no samples from {split.start} on in part {split.part!r} of {length}", where, "lower start")
+        fix = "lower start" if length else "give it samples, or name another part"
+        raise DataError(f"no samples from {split.start} on in part {split.part!r} of {length}", where, fix)
     return indices
 
 

@@ -115,15 +115,18 @@ def assign_step(steps: Any, keys: Sequence[Key], value: Any, where: str) -> Any:
         name, options = step_parts(steps[keys[0]])
         if name is not None:
             if keys[1] != name:
-                raise SchemaError(
-                    f"step {keys[0]} is {name!r}, not {keys[1]!r}", where, suggest(str(keys[1]), [name], "step")
-                )
+                near = suggest(str(keys[1]), [name], "step")
+                fix = near if near.startswith("did you mean") else f"steps: {_numbered(steps)}"
+                raise SchemaError(f"step {keys[0]} is {name!r}, not {keys[1]!r}", where, fix)
             changed = assign({name: options}, keys[1:], value, where)
             return [changed if i == keys[0] else step for i, step in enumerate(steps)]
     if isinstance(steps, list) and keys and not (isinstance(keys[0], int) and keys[0] < len(steps)):
-        known = [f"{i} is {step_parts(step)[0]}" for i, step in enumerate(steps)]
-        raise SchemaError(f"no step has the number {keys[0]!r}", where, f"steps: {', '.join(known) or 'none'}")
+        raise SchemaError(f"no step has the number {keys[0]!r}", where, f"steps: {_numbered(steps)}")
     return assign(steps, keys, value, where)
+
+
+def _numbered(steps: Sequence[Any]) -> str:
+    return ", ".join(f"{i} is {step_parts(step)[0]}" for i, step in enumerate(steps)) or "none"
 
 
 def step_parts(step: Any) -> tuple[str | None, Any]:
