@@ -17,7 +17,7 @@ Inputs: TypeAlias = tuple[Tensor, ...]
 LossFunction: TypeAlias = Callable[[Any, Inputs, Tensor], Tensor]
 """(outputs as the network returns them, inputs as augmented, labels) of one batch -> mean over its samples."""
 
-_LEFT_OUT = -1  # a label that is passed over, such as a sentence's padding; so it is by the metric `perplexity`
+_LEFT_OUT = -1  # label of a place that is passed over, a sentence's padding; so it is by the metric `perplexity`
 _OWN = "write a loss of your own: `loss: package.module:function` of (outputs, inputs, labels)"
 
 
@@ -57,7 +57,7 @@ def only_output(outputs: Any, where: str) -> Tensor:
 
 
 def _cross_entropy(where: str, label_smoothing: float, outputs: Any, _inputs: Inputs, labels: Tensor) -> Tensor:
-    """Logits (N, C), or (N, T, C) for sequences, against class indices (N,) or (N, T)."""
+    """Logits (N, C), or (N, T, C) for sequences, against class indices (N,) or (N, T), of which -1 is passed over."""
     logits = only_output(outputs, where)
     if labels.is_floating_point():
         raise PassError(
@@ -71,7 +71,7 @@ def _cross_entropy(where: str, label_smoothing: float, outputs: Any, _inputs: In
             where,
             "give one class index for each row of outputs: (N,) for (N, C), (N, T) for (N, T, C)",
         )
-    counted = labels[labels != _LEFT_OUT]
+    counted = labels if labels.dim() == 1 else labels[labels != _LEFT_OUT]  # every sample has a class, not every place
     if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < logits.shape[-1]:
         raise PassError(
             f"labels from {int(counted.min())} to {int(counted.max())} for {logits.shape[-1]} classes",

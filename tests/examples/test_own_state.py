@@ -27,7 +27,8 @@ def workplace(tmp_path, monkeypatch):
 
 
 def test_a_state_of_ones_own_goes_in_and_comes_out_of_an_int8_step(workplace):
-    words = ["--set", "export.formats=[onnx]", "--set", "steps.0.train.epochs=6", "--set", "gates.float_metric.at_least=0.8"]
+    changes = ("export.formats=[onnx]", "steps.0.train.epochs=6", "gates.float_metric.at_least=0.8")
+    words = [word for change in changes for word in ("--set", change)]
     result = CliRunner().invoke(cli, ["build", "--target", "cpu", *words, "--json"])
     assert result.exit_code == 0, result.output
     manifest = json.loads(result.stdout)["manifest"]
