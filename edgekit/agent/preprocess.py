@@ -81,7 +81,25 @@ def preprocess(spec: Mapping[str, Any], raw: Array) -> Floats:
 
 
 def resize_to(spec: Mapping[str, Any], batch: Floats, layout: str) -> Floats:
-    """Images of the size that a spec names, in its mode.
+    """Images of the size that a spec names, in its mode; `resized_place` has the numbers.
+
+    Args:
+        spec: an edgekit.schema.tensors.Resize as a dict.
+        batch: raw values, of a layout with H and W.
+    """
+    axes = _axis(layout, "H", "resize"), _axis(layout, "W", "resize")
+    (height, width), corner = resized_place(spec, batch.shape[axes[0]], batch.shape[axes[1]])
+    inner = resize(batch, layout, height, width, bool(spec.get("antialias")))
+    if spec.get("mode") != "letterbox":
+        return inner
+    margins = [(0, 0)] * batch.ndim
+    for axis, wanted, given, before in zip(axes, spec["size"], (height, width), corner):
+        margins[axis] = (before, int(wanted) - given - before)
+    return np.pad(inner, margins, constant_values=np.float32(spec.get("pad", 0.0)))
+
+
+def resized_place(spec: Mapping[str, Any], tall: int, wide: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width that an image of `tall` x `wide` pixels becomes, and where its top left corner then lies.
 
     With r the larger (cover) or smaller (letterbox) ratio of wanted to given height and width, one side becomes exactly
     what is wanted, the other side its length times r: rounded down where it covers, to the nearest, halves up, where it
@@ -89,26 +107,18 @@ def resize_to(spec: Mapping[str, Any], batch: Floats, layout: str) -> Floats:
 
     Args:
         spec: an edgekit.schema.tensors.Resize as a dict.
-        batch: raw values, of a layout with H and W.
     """
     height, width = (int(side) for side in spec["size"])
-    antialias, mode = bool(spec.get("antialias")), str(spec.get("mode", "stretch"))
+    mode = str(spec.get("mode", "stretch"))
     if mode == "stretch":
-        return resize(batch, layout, height, width, antialias)
-    axes = _axis(layout, "H", "resize"), _axis(layout, "W", "resize")
-    tall, wide = (batch.shape[axis] for axis in axes)
+        return (height, width), (0, 0)
     by_height = (height * wide >= width * tall) == (mode == "cover")  # the height is what becomes exact
     if mode == "cover":
-        size = (height, wide * height // tall) if by_height else (tall * width // wide, width)
-        return resize(batch, layout, size[0], size[1], antialias)
+        return ((height, wide * height // tall) if by_height else (tall * width // wide, width)), (0, 0)
     inner_width = min(width, max(1, (2 * wide * height + tall) // (2 * tall)))
     inner_height = min(height, max(1, (2 * tall * width + wide) // (2 * wide)))
     size = (height, inner_width) if by_height else (inner_height, width)
-    margins = [(0, 0)] * batch.ndim
-    for axis, wanted, given in zip(axes, (height, width), size):
-        margins[axis] = ((wanted - given) // 2, wanted - given - (wanted - given) // 2)
-    inner = resize(batch, layout, size[0], size[1], antialias)
-    return np.pad(inner, margins, constant_values=np.float32(spec.get("pad", 0.0)))
+    return size, ((height - size[0]) // 2, (width - size[1]) // 2)
 
 
 def resize(batch: Floats, layout: str, height: int, width: int, antialias: bool = False) -> Floats:

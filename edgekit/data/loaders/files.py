@@ -128,6 +128,17 @@ def _check_size(size: int, where: str) -> None:
         raise DataError(f"a file of {size:,} bytes, more than {MOST_BYTES:,}", where, "leave it out of the data set")
 
 
+def find_list(path: str, root: str) -> Path:
+    """The file at `path`, else that of the same name in the folder `root`.
+
+    Raises:
+        DataError: there is neither.
+    """
+    place = Path(path) if Path(path).is_file() else Path(root) / path
+    check_file(place)
+    return place
+
+
 def read_list(path: str, root: str) -> dict[str, str]:
     """A CSV file of two columns, a file's name and its label, with or without the header `file,label`.
 
@@ -137,8 +148,7 @@ def read_list(path: str, root: str) -> dict[str, str]:
     Raises:
         DataError: no such file, or a line that is not two columns, or a file that is listed twice.
     """
-    place = Path(path) if Path(path).is_file() else Path(root) / path
-    check_file(place)
+    place = find_list(path, root)
     listed: dict[str, str] = {}
     with io.StringIO(place.read_text(encoding="utf-8-sig"), newline="") as text:
         for row in (reader := csv.reader(text)):
@@ -161,6 +171,7 @@ def read_labelled(
     labels: str,
     classes: Sequence[str],
     parts: Mapping[str, str] | None,
+    only: Collection[str] | None = None,
 ) -> dict[str, Labelled]:
     """The files that have a label, decoded, sorted by name, part by part.
 
@@ -170,14 +181,16 @@ def read_labelled(
             `read_list` takes it, and files that it does not name are left out.
         classes: names in the order in which the network answers; empty: those that occur, sorted.
         parts: name of a part -> the folder below `path` that holds it; None: one part `all`.
+        only: names of the files that count, all of which must be there; None: every file.
 
     Raises:
         DataError: no file, a file without a class, a listed file that is absent, or classes that do not fit.
     """
     listed = None if labels in ("folder", "none") else read_list(labels, path)
-    decoded = {file.name: decode(file) for file in read_files(path, suffixes) if listed is None or file.name in listed}
-    if listed is not None:
-        _check_listed(listed, decoded, f"{path}, labels {labels}")
+    only = listed if only is None else only
+    decoded = {file.name: decode(file) for file in read_files(path, suffixes) if only is None or file.name in only}
+    if only is not None:
+        _check_listed(only, decoded, path)
     folders = {"all": ""} if parts is None else dict(parts)
     names = {part: _below(folder, decoded, path) for part, folder in folders.items()}
     if labels == "none":
@@ -236,7 +249,7 @@ def _class_of(name: str, folder: str, path: str) -> str:
     return PurePosixPath(name).parent.name
 
 
-def _check_listed(listed: Mapping[str, str], found: Collection[str], where: str) -> None:
+def _check_listed(listed: Collection[str], found: Collection[str], where: str) -> None:
     absent = sorted(set(listed) - set(found))
     if absent:
         more = f", and {len(absent) - 1} more" if len(absent) > 1 else ""

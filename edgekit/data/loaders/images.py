@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from edgekit.agent.preprocess import resize_to
+from edgekit.data.loaders.boxes import fill_boxes, place_boxes, read_boxes
 from edgekit.data.loaders.files import File, Labelled, Parts, read_files, read_labelled, samples_of
 from edgekit.errors import DataError, MissingExtraError
 from edgekit.schema.tensors import Resize
@@ -33,8 +34,12 @@ def image_folder(
     parts: Mapping[str, str] | None = None,
     channels: int = 3,
     resize: Any = None,
+    boxes: str | None = None,
 ) -> Parts:
     """JPEG, PNG and other images of a folder or a tar, (N, H, W, channels) uint8, sorted by name.
+
+    Labels are classes (N,), or with `boxes` (N, K, 5) float32: class, x_min, y_min, x_max, y_max in pixels of the image
+    as it is after `resize`; class -1 fills.
 
     Args:
         labels: `folder`: the folder that an image lies in is its class; `none`: every label is 0; else a CSV file with
@@ -43,6 +48,7 @@ def image_folder(
         parts: name of a part -> folder below `path`; none: one part `all`.
         channels: 3 for RGB, 1 for grey.
         resize: for images of several sizes, as `preprocess.resize` is written; rounded to whole values.
+        boxes: a CSV file as `read_boxes` takes it, instead of `labels`; images that it does not name are left out.
 
     Raises:
         DataError: no images, a damaged one, or sizes that differ and no `resize`.
@@ -50,11 +56,25 @@ def image_folder(
     """
     if channels not in _MODES:
         raise DataError(f"channels is {channels!r}", f"{path}, arguments", "write 3 for RGB, 1 for grey")
-    fit = _resizer(resize, path)
-    made = read_labelled(
-        path, _SUFFIXES, lambda file: fit(decode_image(file, channels, path)), labels, tuple(classes), parts
-    )
-    return {part: samples_of([stack_images(found, path)], found.labels, path) for part, found in made.items()}
+    spec = _resize_spec(resize, path)
+    placed = None if boxes is None else read_boxes(boxes, path, tuple(classes))
+
+    def decode(file: File) -> Images:
+        image = decode_image(file, channels, path)
+        if placed is not None:
+            size = (image.shape[0], image.shape[1])
+            placed[file.name] = place_boxes(placed[file.name], size, spec, f"{path}: {file.name}")
+        return image if spec is None else _resized(image, spec)
+
+    kind = labels if placed is None else "none"
+    made = read_labelled(path, _SUFFIXES, decode, kind, tuple(classes), parts, placed)
+    if placed is None:
+        return {part: samples_of([stack_images(found, path)], found.labels, path) for part, found in made.items()}
+    most = max(map(len, placed.values()))
+    return {
+        part: samples_of([stack_images(found, path)], fill_boxes([placed[name] for name in found.names], most), path)
+        for part, found in made.items()
+    }
 
 
 def imagenet_sample(path: str, stride: int = 1) -> Parts:
@@ -145,11 +165,11 @@ def _size(image: Images) -> str:
     return f"{image.shape[1]} x {image.shape[0]}"
 
 
-def _resizer(resize: Any, path: str) -> Callable[[Images], Images]:
+def _resize_spec(resize: Any, path: str) -> dict[str, Any] | None:
     if resize is None:
-        return lambda image: image
+        return None
     try:
-        spec = Resize.model_validate(resize).model_dump()
+        return Resize.model_validate(resize).model_dump()
     except ValidationError as err:
         raise DataError(
             f"resize is {resize!r}",
@@ -157,8 +177,7 @@ def _resizer(resize: Any, path: str) -> Callable[[Images], Images]:
             f"write [height, width], or a mapping of {', '.join(Resize.model_fields)}",
         ) from err
 
-    def fit(image: Images) -> Images:
-        made = resize_to(spec, image[None].astype(np.float32), "NHWC")[0]
-        return np.asarray(np.rint(made).clip(0, 255).astype(np.uint8))
 
-    return fit
+def _resized(image: Images, spec: Mapping[str, Any]) -> Images:
+    made = resize_to(spec, image[None].astype(np.float32), "NHWC")[0]
+    return np.asarray(np.rint(made).clip(0, 255).astype(np.uint8))
