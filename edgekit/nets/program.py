@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.utils import _pytree as pytree
+from torch.utils.hooks import RemovableHandle
 
 from edgekit.errors import ModelError
 from edgekit.nets.canonical import canonicalise
@@ -102,17 +104,23 @@ def trace_as_written(model: Model, batch: int = 1) -> Program:
     torch.backends.mha.set_fastpath_enabled(
         False
     )  # one operator for a whole transformer layer, which no exporter knows
+    running: list[str] = []
+    hooks = _follow_layers(model.network, running)
     try:
         exported = torch.export.export(model.network, tuple(model.example(batch)))
     except Exception as err:  # torch.export raises many kinds; all of them mean the same to a user
+        layer = f"layer {running[-1]}; " if running and running[-1] else ""
         raise ModelError(
             f"the network cannot be traced: {str(err).splitlines()[0] if str(err) else type(err).__name__}",
-            model.source.where,
+            f"{layer}{model.source.where}",
             "torch.export must accept the network: no Python control flow that depends on tensor values",
         ) from err
     finally:
+        for hook in hooks:
+            hook.remove()
         model.network.train(was_training)
         torch.backends.mha.set_fastpath_enabled(fast_path)
+    _refuse_open_sizes(exported.graph, model)
     traced = exported.module(check_guards=False)
     assert isinstance(traced, fx.GraphModule)
     module = fx.GraphModule(traced, traced.graph).eval()  # a plain one: torch.export's own refuses .eval()
@@ -122,6 +130,36 @@ def trace_as_written(model: Model, batch: int = 1) -> Program:
     _own_parameters(module)
     _name_inputs(module, model)
     return Program(module, _names(module))
+
+
+def _follow_layers(network: nn.Module, running: list[str]) -> list[RemovableHandle]:
+    """Hooks that keep in `running` the layers that are being called, the innermost last."""
+
+    def enter(name: str) -> Callable[..., None]:
+        return lambda layer, inputs: running.append(name)
+
+    def leave(layer: nn.Module, inputs: object, output: object) -> None:
+        running.pop()
+
+    hooks: list[RemovableHandle] = []
+    for name, layer in network.named_modules():
+        hooks += [layer.register_forward_pre_hook(enter(name)), layer.register_forward_hook(leave)]
+    return hooks
+
+
+def _refuse_open_sizes(graph: fx.Graph, model: Model) -> None:
+    """A size that depends on values, as a selection by a mask has, is fixed in no artifact."""
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and any(isinstance(size, torch.SymInt) for size in value.shape):
+            stack = node.meta.get("nn_module_stack") or {}
+            layer = next(reversed(stack.values()))[0] if stack else ""
+            operator_name = str(node.target).removeprefix("aten.").partition(".")[0]
+            raise ModelError(
+                f"what {operator_name} gives has a size that depends on the values it is given",
+                f"{f'layer {layer}; ' if layer else ''}{model.source.where}",
+                "no format takes sizes that are open: give as many results for every input, by topk or a mask",
+            )
 
 
 def _own_parameters(module: fx.GraphModule) -> None:

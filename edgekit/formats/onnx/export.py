@@ -23,6 +23,7 @@ from edgekit.formats.onnx.constants import fold_masks, share_operands
 from edgekit.formats.onnx.float_layers import keep_islands_in_float, keep_layers_in_float
 from edgekit.formats.onnx.fused import optimised_graph
 from edgekit.formats.onnx.rewrite import clean, declare_wide_codes, fuse_pads, order_gelus, use_global_pools
+from edgekit.formats.refusal import refusal
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.schema.manifest import ArtifactRow
@@ -111,11 +112,7 @@ def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.Model
                     "format onnx",
                     "pip install 'edgekit[onnx]'",
                 ) from err
-            raise FormatError(
-                f"the ONNX exporter refused the network: {str(err).splitlines()[0]}",
-                model.source.where,
-                "replace the operator it names, or drop onnx from export.formats",
-            ) from err
+            raise refusal(module, model, "onnx", _alone, err) from err
     assert program is not None
     proto = program.model_proto
     clean(proto)
@@ -132,6 +129,10 @@ def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.Model
             f"onnx's checker refused the graph: {err}", f"opset {options.opset}", "try another opset"
         ) from err
     return proto
+
+
+def _alone(module: fx.GraphModule, examples: tuple[torch.Tensor, ...]) -> None:
+    torch.onnx.export(module, examples, dynamo=True, external_data=False, verbose=False)
 
 
 @contextlib.contextmanager

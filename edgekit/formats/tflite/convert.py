@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
-from edgekit.errors import FormatError, MissingExtraError
+from edgekit.errors import MissingExtraError
+from edgekit.formats.refusal import refusal
 from edgekit.formats.tflite.spell import spell
 from edgekit.nets.model import Model
 from edgekit.schema.tensors import Layout
@@ -49,12 +50,13 @@ def convert(module: fx.GraphModule, model: Model, batch: int, *, integer: bool) 
                 quantised = {"quant_config": _static_quantisation()} if integer else {}
                 litert.convert(wrapped, tuple(examples), **quantised).export(str(path))
         except Exception as err:  # the converter raises many kinds; all mean that an operator is not expressible
-            raise FormatError(
-                f"litert-torch refused the network: {str(err).splitlines()[0] if str(err) else type(err).__name__}",
-                model.source.where,
-                "replace the operator it names, or drop tflite from export.formats",
-            ) from err
+            raise refusal(module, model, "tflite", _alone, err) from err
         return path.read_bytes()
+
+
+def _alone(module: fx.GraphModule, examples: tuple[Tensor, ...]) -> None:
+    with quiet():
+        _import().convert(module, examples)
 
 
 def _import() -> Any:
