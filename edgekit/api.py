@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.pipeline.request import BuildRequest, plan_build
+from edgekit.pipeline.request import BuildRequest, plan_build, with_data
 from edgekit.store.place import default_home, profile_database
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def build(
     *,
     device: str | None = None,
     out: str | Path = "dist",
+    calib: str | Path | None = None,
     settings: Sequence[str] = (),
     cache: bool = True,
     measure: bool = True,
@@ -45,11 +46,12 @@ def build(
     """Turn a recipe into a bundle, as `edgekit build` does.
 
     Args:
-        recipe: a name, a file, or package.module:function that makes a network.
+        recipe: a name, a file, an .onnx file, or package.module:function that makes a network.
         target: a name, an alias or a file.
         reporter: told what is being done; None: nobody is.
         device: name in devices.yaml; None: nothing is measured.
         out: folder that gets the bundle's folder.
+        calib: calibration set of the data, by name or file, in place of the recipe's.
         settings: `key=value`, each laid over the recipe: `["seed=1", "steps.0.train.epochs=5"]`.
         cache: take finished steps from the store, and keep them there.
         measure: False: measure nothing even if a device is named, and leave out of the bundle what differs between two
@@ -73,7 +75,7 @@ def build(
         target=target,
         device=device,
         out=Path(out),
-        settings=settings,
+        settings=with_data(settings, None if calib is None else str(calib)),
         cache=cache,
         measure=measure,
         require_measured=require_measured,
@@ -91,6 +93,7 @@ def plan(
     *,
     explain: bool = False,
     device: str | None = None,
+    calib: str | Path | None = None,
     settings: Sequence[str] = (),
     allow_override: bool = False,
     home: str | Path | None = None,
@@ -105,7 +108,14 @@ def plan(
     """
     from edgekit.store.steps import StepStore
 
-    request = BuildRequest(recipe, target, device, settings=settings, allow_override=allow_override, home=_home(home))
+    request = BuildRequest(
+        recipe,
+        target,
+        device,
+        settings=with_data(settings, None if calib is None else str(calib)),
+        allow_override=allow_override,
+        home=_home(home),
+    )
     return plan_build(request, StepStore(request.home / "steps"), explain=explain)
 
 

@@ -12,7 +12,7 @@ from edgekit import api
 from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, only_json, print_json
 from edgekit.cli.progress import draw_nothing, draw_progress
-from edgekit.pipeline.request import choose_recipe, with_data
+from edgekit.pipeline.request import choose_recipe
 
 
 @click.command()
@@ -37,7 +37,12 @@ from edgekit.pipeline.request import choose_recipe, with_data
     show_default=True,
     help="Where the bundle's folder goes.",
 )
-@click.option("--calib", metavar="NAME", help="Calibration set of the data, by name or file, in place of the recipe's.")
+@click.option(
+    "--calib",
+    metavar="NAME",
+    shell_complete=complete.calibration_sets,
+    help="Calibration set of the data, by name or file, in place of the recipe's.",
+)
 @click.option(
     "--set",
     "settings",
@@ -96,7 +101,8 @@ def build(
             draw_nothing() if as_json else draw_progress(errors),
             device=device,
             out=out,
-            settings=with_data(settings, calib),
+            calib=calib,
+            settings=settings,
             cache=not no_cache,
             measure=not no_measure,
             device_samples=device_samples,

@@ -12,7 +12,7 @@ from edgekit import api
 from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json, print_overrides, table
 from edgekit.pipeline.plan import Plan, PlannedArtifact, PlannedStep
-from edgekit.pipeline.request import choose_recipe, with_data
+from edgekit.pipeline.request import choose_recipe
 
 
 @click.command()
@@ -30,7 +30,12 @@ from edgekit.pipeline.request import choose_recipe, with_data
     shell_complete=complete.devices,
     help="Board to measure on: float versions are exported too, to compare with.",
 )
-@click.option("--calib", metavar="NAME", help="Calibration set of the data, by name or file, in place of the recipe's.")
+@click.option(
+    "--calib",
+    metavar="NAME",
+    shell_complete=complete.calibration_sets,
+    help="Calibration set of the data, by name or file, in place of the recipe's.",
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Lay a value over the recipe.")
 @click.option("--allow-override", is_flag=True, help="Let the recipe, or a file of yours, loosen a shipped gate.")
 @click.option(
@@ -49,8 +54,9 @@ def plan(
 ) -> None:
     """Say what `build` would do with the same arguments, step by step, and what is stored already."""
     chosen = choose_recipe(recipe)
-    laid_over = with_data(settings, calib)
-    made = api.plan(chosen, target, explain=explain, device=device, settings=laid_over, allow_override=allow_override)
+    made = api.plan(
+        chosen, target, explain=explain, device=device, calib=calib, settings=settings, allow_override=allow_override
+    )
     if as_json:
         print_json(_document(made))
         return

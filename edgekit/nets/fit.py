@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from edgekit.errors import ModelError
 from edgekit.schema.recipe import Checkpoint
@@ -54,6 +55,24 @@ def tell_differences(reshaped: Sequence[str], missing: Sequence[str], unexpected
     return f"the file does not fit the network: {'; '.join(parts)}"
 
 
+def check_shaped(network: nn.Module, where: str) -> None:
+    """Refuse parameters that take their shape from the first samples: a network is looked at before it sees any.
+
+    Args:
+        where: what the network was made from.
+
+    Raises:
+        ModelError: the first such parameter.
+    """
+    for name, tensor in network.named_parameters():
+        if isinstance(tensor, UninitializedParameter):
+            raise ModelError(
+                f"parameter {name} has no shape before the network has seen a sample",
+                where,
+                "give the layer its sizes, or call the network once on a sample before it is handed over",
+            )
+
+
 def check_finite(network: nn.Module, where: str) -> None:
     """Refuse weights that hold NaN or infinities. Other buffers may hold infinities, as masks of attention do.
 
@@ -63,6 +82,7 @@ def check_finite(network: nn.Module, where: str) -> None:
     Raises:
         ModelError: the first such tensor, its layer and how many of its numbers are not finite.
     """
+    check_shaped(network, where)
     parameters = dict(network.named_parameters())
     for name, tensor in [*parameters.items(), *network.named_buffers()]:
         if not tensor.is_floating_point():

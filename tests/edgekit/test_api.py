@@ -19,7 +19,7 @@ QUICK = {"warmup_ms": 1, "duration_s": 0.05, "min_runs": 30, "percentile": 50}
 def test_build_takes_every_field_of_a_request_with_its_default():
     offered = inspect.signature(ek.build).parameters
     wanted = {field.name: field.default for field in fields(BuildRequest)}
-    assert set(offered) == {*wanted, "reporter"}
+    assert set(offered) == {*wanted, "reporter", "calib"}
     for name in set(wanted) - {"recipe", "target", "out", "home"}:
         assert offered[name].default == wanted[name], name
     assert Path(offered["out"].default) == wanted["out"]
@@ -76,6 +76,12 @@ def test_a_plan_knows_what_is_stored_where(tmp_path, monkeypatch):
     made = ek.plan("quickstart", "jetson", settings=["seed=5"], home=tmp_path / "elsewhere", explain=True)
     assert made.recipe.recipe.seed == 5
     assert {step.why for step in made.steps} == {("nothing like it is stored",)}
+
+
+def test_data_are_named_beside_the_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEKIT_DATA", "/data")
+    assert ek.plan("quickstart", "jetson", calib="mnist").recipe.recipe.data == "mnist"
 
 
 def test_several_devices_are_told_when_they_end(monkeypatch):

@@ -37,6 +37,7 @@ def test_commands_are_completed_without_importing_them(complete):
         (("build", "--target", "jetson-o"), ["jetson-orin-nano"]),
         (("plan", "--target", "jets"), [name for name in ("jetson", *names("target")) if name.startswith("jets")]),
         (("build", "--device", "l"), ["local"]),
+        (("build", "net.onnx", "--calib", "digi"), ["digits"]),
         (("profile", "a.onnx", "--device", ""), ["local"]),
         (("devices", "ping", "lo"), ["local"]),
         (("build", "resnet2"), ["resnet20-cifar10", "resnet20-cifar10-pruned"]),

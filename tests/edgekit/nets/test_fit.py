@@ -82,3 +82,10 @@ def test_a_mask_may_hold_infinities_but_no_nan():
     with pytest.raises(ModelError) as caught:
         check_finite(network, "model.factory: f")
     assert "(the network itself)" in caught.value.where
+
+
+def test_a_parameter_without_a_shape_is_refused():
+    with pytest.raises(ModelError) as caught:
+        check_finite(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "model.factory: net:make")
+    assert caught.value.what == "parameter 1.weight has no shape before the network has seen a sample"
+    assert caught.value.where == "model.factory: net:make"
