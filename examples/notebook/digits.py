@@ -101,21 +101,19 @@ for row in built.manifest.artifacts:
     print(row.path, row.precision, f"{row.size_bytes:,} bytes", f"top1 {metric.value:.4f} in {metric.runtime}")
 
 # %% [markdown]
-# ## Two candidates compared
+# ## Which of the two is faster?
 #
-# By all their samples, with an interval: 'no significant change' is an answer.
+# By all their samples, with an interval: 'no significant change' is an answer. Two builds of one recipe are compared in
+# the same way, artifact by artifact, with their sizes and metrics beside: `ek.compare("dist/old", "dist/new")`.
 
 # %%
 ek.profile(built.bundle, settings=settings)
-candidate = ek.build("quickstart", "cpu-x86-64", settings=[*short, "steps.1.prune.macs_ratio=0.4"], out="smaller")
-ek.profile(candidate.bundle, settings=settings)
-
-compared = ek.compare(built.bundle, candidate.bundle)
-for pair in compared.latency:
-    print(pair.artifact, pair.comparison.verdict if pair.comparison else f"not compared: {pair.forbidding}")
-    print("no gate may be held against it:", pair.not_judged or "it may")
-for size in compared.sizes:
-    print(size.artifact, size.reference_bytes, "->", size.candidate_bytes, size.metric, size.candidate_value)
+(pair,) = ek.compare(1, 2).latency  # profiles by their number in the history; a bundle's folder, a digest, a release
+print(pair.reference.artifact_sha256[:8], "and", pair.candidate.artifact_sha256[:8])
+if pair.comparison is not None:
+    low, high = pair.comparison.change_interval
+    print(f"the second is {pair.comparison.verdict}: {low:+.1%} to {high:+.1%} in latency")
+print("no gate may be held against it:", pair.not_judged or "it may")
 
 # %% [markdown]
 # ## Is the bundle what it says it is?

@@ -28,5 +28,6 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path):
     assert "shipped/model.onnx" in said
     assert "off by 0 codes" in said or "off by 1 codes" in said
     assert "verified: True" in said
+    assert "in latency\nno gate may be held" in said
     assert "['load', 'train', 'prune', 'distill', 'reparam', 'quantize']" in said
     assert (tmp_path / "dist" / "quickstart-cpu-x86-64" / "manifest.json").is_file()

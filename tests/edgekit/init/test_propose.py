@@ -42,6 +42,9 @@ def test_splits_share_no_sample(names, in_order, count):
     assert not used["train"] & used["selection"]
     assert not (used["train"] | used["selection"] | used["calibration"]) & used["test"]
     assert used["calibration"] <= used["train"]
+    if len(names) == 1:
+        assert len(used["test"]) == count // 5
+        assert len(used["train"] | used["selection"] | used["test"]) == count
 
 
 def test_what_is_sorted_by_class_or_the_only_part_is_mixed_before_it_is_split():
