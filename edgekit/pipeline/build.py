@@ -13,6 +13,7 @@ from edgekit.errors import EdgekitError
 from edgekit.pipeline.artifacts import Exported, export_artifact
 from edgekit.pipeline.draft import draft_bundle
 from edgekit.pipeline.on_device import use_device
+from edgekit.pipeline.own_data import remember
 from edgekit.pipeline.progress import Reporter, Silent
 from edgekit.pipeline.remember import find_regressions, remember_build, remember_profiles
 from edgekit.pipeline.request import BuildRequest, find_device, plan_build
@@ -66,6 +67,9 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
         for override in plan.overrides:
             reporter.note(f"{override.path} stands in for the shipped file of that name")
         workshop = Workshop(plan, store, reporter, device=device if request.measure else None)
+        if plan.calibration is None:
+            workshop = _with_own_data(workshop, request)
+            plan = workshop.plan
         stages = run_steps(workshop)
         networks = {"last": stages.model[-1], "reference": stages.model[plan.reference]}
         exported, skipped = _export(workshop, networks)
@@ -80,6 +84,15 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> BuildResul
         manifest = read_manifest(bundle)
         remember_build(history, manifest, profiles, commit)
     return BuildResult(bundle, manifest, stages.rows, _exit_code(request, manifest, found.failed))
+
+
+def _with_own_data(workshop: Workshop, request: BuildRequest) -> Workshop:
+    """The workshop with what the user's data function gives now, and the plan that follows from it."""
+    name = workshop.plan.recipe.recipe.data
+    with workshop.reporter.task(f"reading {name}"):
+        data = workshop.load_data(name)
+    remember(workshop.store.root.parent, name, data.digest)
+    return replace(workshop, plan=plan_build(request, workshop.store), load_data=lambda _: data)
 
 
 def _export(workshop: Workshop, networks: Mapping[str, Stage]) -> tuple[tuple[Exported, ...], list[Skipped]]:

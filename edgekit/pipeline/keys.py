@@ -94,15 +94,16 @@ def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
     )
 
 
-def data_parts(name: str, calibration: LoadedCalibration | None) -> dict[str, object]:
+def data_parts(name: str, calibration: LoadedCalibration | None, own: str | None = None) -> dict[str, object]:
     """What the samples depend on: the calibration set, every file that its arguments name, the source of what loads it.
 
     Args:
         name: `data:` of the recipe.
-        calibration: None where `data:` names the user's own function, whose source is all that can be known.
+        calibration: None where `data:` names the user's own function.
+        own: digest of what that function gave when it last ran; None: it never did.
     """
     if calibration is None:
-        return {"function": name, **follow_modules(["edgekit.data.splits", module_of(name)]).parts()}
+        return {"function": name, "content": own, **follow_modules(["edgekit.data.splits", module_of(name)]).parts()}
     record = calibration.calibration
     modules = ["edgekit.data.splits", *([module_of(record.loader)] if ":" in record.loader else [])]
     return {"set": calibration.digest, "files": data_files(record.arguments), **follow_modules(modules).parts()}

@@ -105,6 +105,7 @@ def make_plan(
     calibration: LoadedCalibration | None,
     store: StepStore,
     *,
+    own_data: str | None = None,
     device: str | None = None,
     allow_override: bool = False,
     explain: bool = False,
@@ -114,6 +115,7 @@ def make_plan(
 
     Args:
         calibration: None where the recipe's data come from the user's own function.
+        own_data: digest of what that function gave when it last ran; None: it never did.
         device: name of the one that is measured on: float versions are exported too, to compare speeds with.
         allow_override: let the recipe loosen a gate of the target.
         explain: say of each step that is not stored why not.
@@ -127,7 +129,7 @@ def make_plan(
     check_order(written, calibration, where, table, device=device)
     gates = merge_gates(target.target.gates, written.gates, allow_override=allow_override)
     around = Surroundings(
-        keys.data_parts(written.data, calibration),
+        keys.data_parts(written.data, calibration, own_data),
         keys.metric_parts(written.metric, written.postprocess),
         target.target,
         device,

@@ -14,6 +14,7 @@ import yaml
 
 from edgekit.errors import DeviceError, ModelError, SchemaError
 from edgekit.nets.from_onnx.inputs import onnx_inputs
+from edgekit.pipeline.own_data import recall
 from edgekit.pipeline.plan import Plan, make_plan
 from edgekit.pipeline.sources import find_source, module_of
 from edgekit.schema.device import Device
@@ -82,11 +83,13 @@ def plan_build(request: BuildRequest, store: StepStore, *, explain: bool = False
     if request.device is not None:
         find_device(request.device)
     _check_names(recipe)
+    data = recipe.recipe.data
     return make_plan(
         recipe,
         load_target(request.target, request.allow_override),
-        None if ":" in recipe.recipe.data else load_calibration(recipe.recipe.data),
+        None if ":" in data else load_calibration(data),
         store,
+        own_data=recall(store.root.parent, data) if ":" in data else None,
         device=request.device if request.measure else None,
         allow_override=request.allow_override,
         explain=explain,

@@ -16,7 +16,7 @@ from torch import nn
 from edgekit.data.samples import Splits
 from edgekit.data.score import Score
 from edgekit.data.splits import LoadedData, find_data
-from edgekit.errors import PassError
+from edgekit.errors import DataError, PassError
 from edgekit.formats.conventions.convention import find_convention
 from edgekit.formats.conventions.lowering import lower
 from edgekit.nets.count import count_macs, count_params
@@ -84,10 +84,21 @@ class Workshop:
 
     @cached_property
     def data(self) -> LoadedData:
-        """The recipe's samples."""
+        """The recipe's samples.
+
+        Raises:
+            DataError: they cannot be had, or the user's own function gives others than the plan knows of.
+        """
         name = self.plan.recipe.recipe.data
         with self.reporter.task(f"reading {name}"):
-            return self.load_data(name)
+            data = self.load_data(name)
+        if self.plan.around.data.get("content") not in (None, data.digest):
+            raise DataError(
+                "the function gives other samples than it gave the last build",
+                f"data: {name}",
+                "build again: what is stored was made from those",
+            )
+        return data
 
     @cached_property
     def score(self) -> Score:
