@@ -63,6 +63,11 @@ from edgekit.pipeline.request import choose_recipe
 )
 @click.option("--require-measured", is_flag=True, help="Exit with 4 when a required gate was not evaluated.")
 @click.option("--allow-override", is_flag=True, help="Let the recipe, or a file of yours, loosen a shipped gate.")
+@click.option(
+    "--allow-float",
+    is_flag=True,
+    help="Keep operators of an .onnx file that become no layers as they are, in float.",
+)
 @json_option
 def build(
     recipe: str | None,
@@ -77,6 +82,7 @@ def build(
     device_samples: int | None,
     require_measured: bool,
     allow_override: bool,
+    allow_float: bool,
     as_json: bool,
 ) -> None:
     """Turn a recipe into a bundle for a class of hardware.
@@ -102,7 +108,7 @@ def build(
             device=device,
             out=out,
             calib=calib,
-            settings=settings,
+            settings=(*settings, *(["model.allow_float=true"] if allow_float else [])),
             cache=not no_cache,
             measure=not no_measure,
             device_samples=device_samples,

@@ -41,6 +41,9 @@ from edgekit.pipeline.request import choose_recipe
 @click.option(
     "--explain", is_flag=True, help="Say of each step that is not stored what differs from the nearest that is."
 )
+@click.option(
+    "--allow-float", is_flag=True, help="Keep operators of an .onnx file that become no layers as they are, in float."
+)
 @json_option
 def plan(
     recipe: str | None,
@@ -50,12 +53,19 @@ def plan(
     settings: tuple[str, ...],
     allow_override: bool,
     explain: bool,
+    allow_float: bool,
     as_json: bool,
 ) -> None:
     """Say what `build` would do with the same arguments, step by step, and what is stored already."""
     chosen = choose_recipe(recipe)
     made = api.plan(
-        chosen, target, explain=explain, device=device, calib=calib, settings=settings, allow_override=allow_override
+        chosen,
+        target,
+        explain=explain,
+        device=device,
+        calib=calib,
+        settings=(*settings, *(["model.allow_float=true"] if allow_float else [])),
+        allow_override=allow_override,
     )
     if as_json:
         print_json(_document(made))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from edgekit.errors import FormatError
+from edgekit.nets.from_onnx.kept import kind_of_node
 from edgekit.nets.graph import tensor_of
 from edgekit.nets.model import Model
 from edgekit.nets.operators import KINDS
@@ -44,6 +45,8 @@ def refusal(
             f"replace the layer that the message speaks of, or {drop}",
         )
     operator = str(node.target).removeprefix("aten.").partition(".")[0]
+    if operator == "edgekit":  # a node of an .onnx file that was kept as it is
+        operator = f"{kind_of_node(str(node.args[1]))}, which was kept in float"
     return FormatError(
         f"{title} has no form of the operator {operator}",
         f"layer {_layer(node) or '(the network itself)'}, format {format_name}; {model.source.where}",

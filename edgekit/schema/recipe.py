@@ -57,6 +57,9 @@ class ModelSource(Record):
     sha256: str | None = Field(
         None, description="refuse an .onnx or .pt2 file if its digest differs; a build records it"
     )
+    allow_float: bool = Field(
+        False, description="keep operators of an .onnx file that do not become layers as they are, computed in float"
+    )
     checkpoint: Checkpoint | None = None
     inputs: tuple[InputSpec, ...] = Field(
         (),
@@ -72,6 +75,8 @@ class ModelSource(Record):
             fix = "write factory: package.module:function, onnx: model.onnx, pt2: model.pt2, timm: a name, "
             fix += "or transformers: a folder"
             raise refusal(f"a model has one source, and this has {found}", fix)
+        if self.allow_float and self.onnx is None:
+            raise refusal("'allow_float' is for an .onnx file, and the model is none", "remove allow_float")
         extra = next((name for name in ("arguments", "checkpoint") if getattr(self, name)), None)
         if self.key in _FILES and extra is not None:
             raise refusal(f"{extra!r} is for a factory, and the model is a file", f"remove {extra}")

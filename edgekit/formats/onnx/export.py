@@ -8,6 +8,7 @@ import platform
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -103,6 +104,7 @@ def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.Model
                 output_names=[spec.name for spec in model.outputs],
                 external_data=False,
                 verbose=False,
+                custom_translation_table=_kept_nodes(module),
             )
         except Exception as err:  # the exporter raises many kinds; the others mean that an operator is not expressible
             if isinstance(err, ImportError) or isinstance(err.__cause__, ImportError):
@@ -129,6 +131,16 @@ def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.Model
             f"onnx's checker refused the graph: {err}", f"opset {options.opset}", "try another opset"
         ) from err
     return proto
+
+
+def _kept_nodes(module: fx.GraphModule) -> dict[Any, Any]:
+    """How nodes of the user's own .onnx file that stayed as they are get written."""
+    kept = getattr(torch.ops.edgekit, "onnx_node", None)
+    if kept is None or not any(node.target is kept.default for node in module.graph.nodes):
+        return {}
+    from edgekit.nets.from_onnx.kept import write_node
+
+    return {kept.default: write_node}
 
 
 def _alone(module: fx.GraphModule, examples: tuple[torch.Tensor, ...]) -> None:

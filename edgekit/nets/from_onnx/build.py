@@ -31,7 +31,7 @@ def network_of_file(source: ModelSource) -> tuple[LayerList, ModelSource, bytes]
     inputs = describe_inputs(file.proto, source.inputs, source.where)
     structure = structure_of(file)
     with torch.random.fork_rng(devices=[]):
-        network = convert(file, inputs)
+        network = convert(file, inputs, allow_float=source.allow_float)
     check(network, read_onnx(Path(source.onnx), source.where), inputs)  # read anew: a conversion fuses its graph
     return network, source.model_copy(update={"inputs": inputs, "sha256": sha256_of(files)}), structure
 
@@ -43,4 +43,4 @@ def network_of_structure(structure: bytes, source: ModelSource, where: str) -> L
         ModelError: the graph is damaged.
     """
     with torch.random.fork_rng(devices=[]):
-        return convert(read_structure(structure, where), source.inputs)
+        return convert(read_structure(structure, where), source.inputs, allow_float=source.allow_float)

@@ -14,6 +14,7 @@ from edgekit.nets.from_onnx.file import OnnxFile
 from edgekit.nets.from_onnx.fold import Array, Known, computed, stored
 from edgekit.nets.from_onnx.fuse import fuse
 from edgekit.nets.from_onnx.graph import Operator, Reader, Ref, Value, Workbench
+from edgekit.nets.from_onnx.kept import keep
 from edgekit.nets.from_onnx.names import Names
 from edgekit.nets.from_onnx.network import LayerList, Made, Stored, Wiring
 from edgekit.nets.from_onnx.table import OPERATORS, Row
@@ -26,11 +27,18 @@ if TYPE_CHECKING:
 _STANDARD = ("", "ai.onnx")
 
 
-def convert(file: OnnxFile, inputs: tuple[InputSpec, ...], table: Mapping[str, Row] = OPERATORS) -> LayerList:
+def convert(
+    file: OnnxFile,
+    inputs: tuple[InputSpec, ...],
+    table: Mapping[str, Row] = OPERATORS,
+    *,
+    allow_float: bool = False,
+) -> LayerList:
     """The network of a graph, its weights in it, in eval mode; the batch is free.
 
     Args:
         inputs: names, shapes and types of the graph's inputs, in its order; all batch first, and of one batch.
+        allow_float: keep what the table does not take as it is, computed in float by ONNX Runtime.
 
     Raises:
         ModelError: an operator is not taken: its name, its node and why.
@@ -50,21 +58,22 @@ def convert(file: OnnxFile, inputs: tuple[InputSpec, ...], table: Mapping[str, R
     bench.values.update({name: stored(array, name if name in origins else None) for name, array in constants.items()})
     for spec in inputs:
         bench.take_input(spec.name, spec.shape, getattr(torch, spec.dtype))
-    _refuse_unknown(graph, table, file)
+    if not allow_float:
+        _refuse_unknown(graph, table, file)
     for node in graph.node:
-        _walk(node, bench, file, table)
+        _walk(node, bench, file, table, allow_float)
     return _finish(bench, graph, inputs, file)
 
 
-def _walk(node: onnx.NodeProto, bench: Workbench, file: OnnxFile, table: Mapping[str, Row]) -> None:
+def _walk(node: onnx.NodeProto, bench: Workbench, file: OnnxFile, table: Mapping[str, Row], allow_float: bool) -> None:
     if all(name in bench.values for name in node.output if name):
         return  # stored, or done together with what stands before it
     given: tuple[Value | None, ...] = tuple(bench.values[name] if name else None for name in node.input)
     if node.op_type == "If" and isinstance(given[0], Known) and given[0].fixed:
-        _walk_branch(node, bool(given[0].array.reshape(-1)[0]), bench, file, table)
+        _walk_branch(node, bool(given[0].array.reshape(-1)[0]), bench, file, table, allow_float)
         return
     try:
-        found = _outputs(node, given, bench, file.opset, table)
+        found = _outputs(node, given, bench, file.opset, table, allow_float)
     except UntakenError as err:
         raise _refusal(node, err.reason, file) from err
     for name, value in zip(node.output, found, strict=False):
@@ -76,14 +85,20 @@ def _walk(node: onnx.NodeProto, bench: Workbench, file: OnnxFile, table: Mapping
 
 
 def _outputs(
-    node: onnx.NodeProto, given: tuple[Value | None, ...], bench: Workbench, opset: int, table: Mapping[str, Row]
+    node: onnx.NodeProto,
+    given: tuple[Value | None, ...],
+    bench: Workbench,
+    opset: int,
+    table: Mapping[str, Row],
+    allow_float: bool,
 ) -> tuple[Value, ...]:
     if given and all(value is None or isinstance(value, Known) for value in given):
         found = computed(node, [value for value in given if value is None or isinstance(value, Known)], opset)
         if found is not None:
             return found
     row = table.get(node.op_type)
-    if row is None or node.domain not in _STANDARD:
+    standard = node.domain in _STANDARD
+    if not standard or (row is None and not allow_float):
         raise UntakenError("it is not among the operators that become layers")
     op = Operator(
         kind=node.op_type,
@@ -94,18 +109,31 @@ def _outputs(
         outputs=tuple(name for name in node.output if name),
         bench=bench,
     )
-    made: Any = row(op)
+    made: Any
+    try:
+        if row is None:
+            raise UntakenError("it has no row")
+        made = row(op)
+    except UntakenError:
+        if not allow_float:
+            raise
+        made = keep(op, node)
     return made if isinstance(made, tuple) else (made,)
 
 
 def _walk_branch(
-    node: onnx.NodeProto, condition: bool, bench: Workbench, file: OnnxFile, table: Mapping[str, Row]
+    node: onnx.NodeProto,
+    condition: bool,
+    bench: Workbench,
+    file: OnnxFile,
+    table: Mapping[str, Row],
+    allow_float: bool,
 ) -> None:
     """The branch of an If that a stored condition takes."""
     (branch,) = [a.g for a in node.attribute if a.name == ("then_branch" if condition else "else_branch")]
     bench.values.update({name: stored(array) for name, array in _constants(branch).items()})
     for inner in branch.node:
-        _walk(inner, bench, file, table)
+        _walk(inner, bench, file, table, allow_float)
     for outer, value in zip(node.output, branch.output, strict=True):
         bench.values[outer] = bench.values[value.name]
 
@@ -128,7 +156,7 @@ def _refuse_unknown(graph: onnx.GraphProto, table: Mapping[str, Row], file: Onnx
         raise ModelError(
             f"operators that do not become layers: {listed}",
             f"{file.where}, node {first.name or first.output[0]} ({first.op_type})",
-            "export the network without them; docs/onnx-in.md lists the operators that are taken",
+            "export the network without them, or keep them in float by --allow-float (docs/onnx-in.md)",
         )
 
 
@@ -136,7 +164,7 @@ def _refusal(node: onnx.NodeProto, reason: str, file: OnnxFile) -> ModelError:
     return ModelError(
         f"the operator {node.op_type} is not taken: {reason}",
         f"{file.where}, node {node.name or node.output[0]}",
-        "export the network in another way, or replace the operator; docs/onnx-in.md says what is taken",
+        "export the network in another way, or keep the operator in float by --allow-float (docs/onnx-in.md)",
     )
 
 
