@@ -103,6 +103,12 @@ def export(
         raise FormatError(f"no format is called {name!r}", "export.formats", f"formats: {', '.join(sorted(formats))}")
     row, back = formats[name], declared_states(model.inputs)
     if recurrent_network(model) is not None:
+        if options.batch == "dynamic" and options.recurrent == "unrolled":
+            raise FormatError(
+                "a sequence is unrolled for one number of samples, and the batch is dynamic",
+                "export.batch",
+                "set export.recurrent: step, or export.batch to a number",
+            )
         step = export(step_model(model), name, convention, folder, stem, options, preprocess, formats)
         return row.in_form(step, model, options.recurrent)
     artifact = row.load()(model, convention, folder, stem, options, preprocess)

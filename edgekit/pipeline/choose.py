@@ -104,6 +104,13 @@ def choose_variants(
         not_int8 = _why_float(row, target, precision) if quantised else ""
         own: ArtifactPrecision = precision if quantised and not not_int8 else "fp32"
         variants.append(Variant(row.format, row.convention, row.runtime, stem, own, not_int8=not_int8))
+    fixed = next((v.format for v in variants if v.format != "onnx"), None)
+    if export.batch == "dynamic" and fixed is not None:
+        raise SchemaError(
+            f"a {fixed} file takes one number of samples, and the batch is dynamic",
+            "recipe: export.batch",
+            "set export.formats: [onnx], or export.batch to a number",
+        )
     if quantised and compare:
         variants += [
             Variant(v.format, v.convention, v.runtime, f"{v.stem}.float", "fp32", ships=False)

@@ -45,8 +45,9 @@ def measure_model(
     instead_of = stand_in_for(device, target)
     runtime = LOCAL_RUNTIMES[first.format] if instead_of else first.runtime
     settings = MeasureSettings(
-        threads=target.threads, batch=options.batch, duration_s=_DURATION_S, percentile=_PERCENTILE
+        threads=target.threads, batch=options.samples, duration_s=_DURATION_S, percentile=_PERCENTILE
     )
+    options = options.model_copy(update={"batch": options.samples})  # what is measured need not take any other
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         artifact = export(model, first.format, first.convention, Path(folder), "model", options, formats=formats)
         return profile(device, artifact.path, artifact.row, runtime, settings, stand_in_for=instead_of)

@@ -78,7 +78,7 @@ def use_device(
         if not request.remeasure and plan.gates.latency_regression is None:  # a release is judged on fresh figures
             stored = stored_profiles(history, device, instead_of, told.identity, told.libraries)
         measured = measure_on(
-            session, instead_of, target, exported, macs_ratio, recipe.batch, reporter, engines.by_path, stored
+            session, instead_of, target, exported, macs_ratio, recipe.samples, reporter, engines.by_path, stored
         )
         shipped, measured = keep_faster(exported, measured, recipe.ship, plan.gates.size_bytes, reporter)
         board = OnBoard()

@@ -104,6 +104,7 @@ class ArtifactRow(Record):
         default_factory=dict,
         description="one step of a recurrent network: output -> input that it goes into at the next step, as it is",
     )
+    free_batch: bool = Field(False, description="takes any number of samples at once; shapes here are those of one")
     nodes: dict[str, int] = Field(
         default_factory=dict,
         description="recurrent network: operators in the file's graph as one `step`, and `unrolled` over the sequence",

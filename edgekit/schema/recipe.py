@@ -1,6 +1,6 @@
 """The recipe: what to do, in order. Written by the user."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -151,7 +151,9 @@ class Export(Record):
     """What is written."""
 
     formats: tuple[FormatName, ...] | None = Field(None, description="none: every format of the target")
-    batch: int = Field(1, ge=1)
+    batch: Annotated[int, Field(ge=1)] | Literal["dynamic"] = Field(
+        1, description="samples at once; dynamic: any number of them, for onnx alone, measured and checked with one"
+    )
     ship: Literal["fastest", "quantised"] = Field(
         "fastest",
         description="fastest: an artifact's float version takes its place where the device shows it to be faster",
@@ -161,6 +163,11 @@ class Export(Record):
         description="a recurrent network as one graph of all its steps, or as one step with states in and out",
     )
     opset: int = Field(18, ge=18, le=20, description="ONNX operator set")
+
+    @property
+    def samples(self) -> int:
+        """Of the programs that artifacts are made from and compared with, and of what is measured."""
+        return 1 if self.batch == "dynamic" else self.batch
 
 
 class Recipe(Record):

@@ -50,15 +50,19 @@ def export_onnx(
     """
     import onnxruntime
 
+    if options.batch == "dynamic":
+        from edgekit.formats.onnx.free_batch import export_free_batch  # which calls this
+
+        return export_free_batch(model, convention, folder, stem, options, preprocess, format_name)
     if model.table is not None and not model.table.integer:
         from edgekit.formats.onnx.weight_only import export_weight_only  # which calls `to_onnx` of this file
 
         return export_weight_only(model, convention, folder, stem, options, preprocess, format_name)
     lowered: Lowered | None = None
     if model.table is None:
-        module = trace(model, options.batch).module
+        module = trace(model, options.samples).module
     else:
-        lowered = lower(model, find_convention(convention), options.batch)
+        lowered = lower(model, find_convention(convention), options.samples)
         module = lowered.module
     keeps_floats = lowered is not None and find_convention(convention).takes_up_floats
     if lowered is not None and keeps_floats:
@@ -68,7 +72,7 @@ def export_onnx(
         keep_layers_in_float(proto)
     path = write_artifact(folder / f"{stem}.onnx", proto.SerializeToString(deterministic=True))
     fused, in_float = optimised_graph(path.path)
-    inputs, outputs = describe_tensors(model, options.batch, preprocess)
+    inputs, outputs = describe_tensors(model, options.samples, preprocess)
     row = ArtifactRow(
         format=format_name,
         convention=convention,
@@ -96,7 +100,7 @@ def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.Model
         try:
             program = torch.onnx.export(
                 module,
-                model.example(options.batch),
+                model.example(options.samples),
                 dynamo=True,
                 # 21 wrote an output_dtype that contradicts a uint8 zero point (torch 2.13), so 18 is the default
                 opset_version=options.opset,

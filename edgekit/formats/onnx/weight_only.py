@@ -88,7 +88,7 @@ def export_weight_only(
             f"convention {convention}",
             "use integer activations for it, or drop tensorrt from export.formats; engines are built with fp16 anyway",
         )
-    program = trace(model, options.batch)
+    program = trace(model, options.samples)
     rows = decode_weights(program, table)
     opset = max(options.opset, *(needed_opset(weight.number) for weight in table.weights.values()))
     if opset != options.opset:
@@ -103,7 +103,7 @@ def export_weight_only(
         stored = (*store_codes(proto, program, table), *recurrent)
     path = write_artifact(folder / f"{stem}.onnx", proto.SerializeToString(deterministic=True))
     fused, in_float = optimised_graph(path.path)
-    inputs, outputs = describe_tensors(model, options.batch, preprocess)
+    inputs, outputs = describe_tensors(model, options.samples, preprocess)
     row = ArtifactRow(
         format=format_name,
         convention=convention,

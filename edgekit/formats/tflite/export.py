@@ -38,12 +38,12 @@ def export_tflite(
         return export_weight_only(model, convention, folder, stem, options, preprocess)
     lowered: Lowered | None = None
     if model.table is None:
-        module = trace(model, options.batch).module
+        module = trace(model, options.samples).module
     else:
-        lowered = lower(model, find_convention(convention), options.batch)
+        lowered = lower(model, find_convention(convention), options.samples)
         module = lowered.module
     with marked(module, () if lowered is None else lowered.islands) as marks:
-        content = convert(module, model, options.batch, integer=lowered is not None)
+        content = convert(module, model, options.samples, integer=lowered is not None)
     import ai_edge_litert
 
     from edgekit.formats.tflite.rewrite import rewrite  # the schema of the file comes with ai-edge-litert
@@ -51,7 +51,7 @@ def export_tflite(
     content = rewrite(content, [spec.name for spec in model.inputs], [spec.name for spec in model.outputs], marks)
     written = write_artifact(folder / f"{stem}.tflite", content)
     fused, in_float = executed_operators(written.path)
-    inputs, outputs = litert_tensors(model, options.batch, preprocess, lowered)
+    inputs, outputs = litert_tensors(model, options.samples, preprocess, lowered)
     row = ArtifactRow(
         format="tflite",
         convention=convention,

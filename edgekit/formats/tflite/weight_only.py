@@ -44,9 +44,9 @@ def export_weight_only(
     """
     assert model.table is not None
     table = _storable(model.table)
-    program = trace(model, options.batch)
+    program = trace(model, options.samples)
     rows = decode_weights(program, table)
-    content = convert(program.module, model, options.batch, integer=False)
+    content = convert(program.module, model, options.samples, integer=False)
     import ai_edge_litert
 
     from edgekit.formats.tflite.rewrite import rewrite  # the schema of the file comes with ai-edge-litert
@@ -55,7 +55,7 @@ def export_weight_only(
     content, stored = store_codes(content, program, table)
     written = write_artifact(folder / f"{stem}.tflite", content)
     fused, _ = executed_operators(written.path)
-    inputs, outputs = litert_tensors(model, options.batch, preprocess, None)
+    inputs, outputs = litert_tensors(model, options.samples, preprocess, None)
     if table.activations == "dynamic":
         _round_inputs(program, table)
     row = ArtifactRow(
