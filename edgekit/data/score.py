@@ -25,20 +25,22 @@ class Score:
 
     Attributes:
         steps: of the recipe's `postprocess`, in order.
+        classes: names of the classes, where the data name them; details are told by them.
     """
 
     metric: Metric
     steps: tuple[Postprocess, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, spec: MetricSpec, steps: Sequence[Postprocess] = ()) -> Score:
+    def of(cls, spec: MetricSpec, steps: Sequence[Postprocess] = (), classes: Sequence[str] = ()) -> Score:
         """What a recipe asks for.
 
         Raises:
             DataError: no such metric, or not with these arguments.
         """
         metric = find_metric(spec.name, spec.arguments, spec.output, spec.larger_is_better)
-        return cls(metric, tuple(steps))
+        return cls(metric, tuple(steps), tuple(classes))
 
     def prepare(self, inputs: Named, outputs: Named) -> Outputs:
         """What the metric is given: the only output that is left as it is, several as a dict.
@@ -65,7 +67,9 @@ class Score:
         """Parts of the same number by name; empty where the metric has none."""
         if self.metric.details is None:
             return {}
-        return dict(self.metric.details(self.prepare(inputs, outputs), labels))
+        names = {f"class {index}": f"class {name}" for index, name in enumerate(self.classes)}
+        found = self.metric.details(self.prepare(inputs, outputs), labels)
+        return {names.get(name, name): value for name, value in found.items()}
 
     def drop(self, before: float, after: float) -> float:
         """How much worse `after` is than `before`: see `metric_drop`."""

@@ -103,8 +103,9 @@ class Workshop:
     @cached_property
     def score(self) -> Score:
         """What the recipe judges by."""
-        recipe = self.plan.recipe.recipe
-        return Score.of(recipe.metric, recipe.postprocess)
+        recipe, calibration = self.plan.recipe.recipe, self.plan.calibration
+        classes = () if calibration is None else calibration.calibration.classes
+        return Score.of(recipe.metric, recipe.postprocess, classes)
 
     def measure(self, model: Model) -> Profile | None:
         """A model's latency on the device, in the target's first format; None without a device."""

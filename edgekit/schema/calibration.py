@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgekit.schema.base import Record
 from edgekit.schema.tensors import Preprocess
@@ -70,7 +70,7 @@ class CalibrationSet(Record):
     description: str = ""
     loader: str = Field(description="name of a data set loader, or package.module:function")
     arguments: dict[str, Any] = Field(default_factory=dict, description="passed to the loader; paths may hold ${NAME}")
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = Field((), description="names, in the order in which the network answers")
     preprocess: Preprocess = Field(Preprocess(), description="of the network's first input")
     preprocess_others: tuple[Preprocess, ...] = Field((), description="of each further input, in order")
     order: Order = Field(
@@ -86,6 +86,14 @@ class CalibrationSet(Record):
     test: Split
     licence: str = ""
     citation: str = ""
+
+    @field_validator("classes")
+    @classmethod
+    def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({name for name in value if value.count(name) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} is named twice")
+        return value
 
     @property
     def preprocesses(self) -> tuple[Preprocess, ...]:

@@ -253,6 +253,12 @@ def test_a_loader_is_given_the_classes_of_the_set_and_its_resizing_is_noted():
     assert caught.value.where == "calibration set ramp, calibration: part a"
 
 
+def test_a_class_has_one_name_and_a_name_one_class():
+    with pytest.raises(ValidationError) as caught:
+        CalibrationSet.model_validate(calibration_set().model_dump() | {"classes": ["cat", "dog", "cat"]})
+    assert "'cat' is named twice" in str(caught.value)
+
+
 def test_samples_that_are_not_finite_are_refused_where_they_are():
     def holed():
         inputs = np.zeros((LENGTH, 2), np.float32)
