@@ -95,6 +95,19 @@ def test_resnet20_keeps_its_accuracy_in_a_third_of_the_size(with_data: Path) -> 
     assert all(row.passed for row in built.manifest.parity)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "metric", "least"), [("detector-digits", "map50_95", 0.7), ("anomaly-digits", "auc", 0.95)]
+)
+def test_other_tasks_lose_no_point_in_int8(recipe: str, metric: str, least: float) -> None:
+    built = _build(recipe, "--target", "raspberry-pi-5")
+    exact = built.manifest.metrics.float[metric]
+    assert exact > least
+    for name in ("onnx", "tflite"):
+        found = built.manifest.metrics.per_artifact[built.artifact(name).path][metric].value
+        assert abs(found - exact) < 0.01
+    assert all(row.passed for row in built.manifest.parity)
+
+
 def _correct(row: ArtifactRow, path: Path, data: str, name: str) -> NDArray[np.bool_]:
     test = find_data(data).test
     given = infer(Device(name="local", target=""), path, row, "litert", {name: test.inputs[0].numpy()}, {name: "NCHW"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,9 +64,10 @@ def fit(
         loss_digest: of what `loss` depends on besides the options, such as a teacher's weights.
 
     Raises:
-        PassError: there is no training split or nothing to train, the loss is not finite, or a checkpoint is damaged.
+        PassError: there is no training split or nothing to train, augmentation would move pictures away from their
+            labels, the loss is not finite, or a checkpoint is damaged.
     """
-    samples = _training_samples(network, context, step)
+    samples = _training_samples(network, context, step, options.augment)
     accelerator = Accelerator()
     least = 2 * accelerator.num_processes
     if min(len(samples), options.batch_size) < least:
@@ -151,7 +153,7 @@ class _Training:
         return value.item()
 
 
-def _training_samples(network: nn.Module, context: Context, step: str) -> Samples:
+def _training_samples(network: nn.Module, context: Context, step: str, augment: Sequence[str]) -> Samples:
     if context.splits.train is None:
         raise PassError(
             what="there is no training split",
@@ -163,6 +165,13 @@ def _training_samples(network: nn.Module, context: Context, step: str) -> Sample
             what="no parameter of the network can be trained",
             where=f"step {step}",
             fix="drop the step, or leave some parameters with requires_grad",
+        )
+    labels = context.splits.train.labels
+    if augment and labels.dim() > 2:
+        raise PassError(
+            what=f"labels {tuple(labels.shape[1:])} of a sample tell places, and augment moves its picture alone",
+            where=f"step {step}, augment",
+            fix="leave augment empty; let the data hold pictures that are mirrored and moved with their labels",
         )
     return context.splits.train
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgekit.data.samples import Samples
 from edgekit.errors import PassError
 from edgekit.passes.augment import Augmentation
 from edgekit.passes.average import MovingAverage
@@ -280,3 +281,11 @@ def test_two_processes_train_the_network_that_one_does(samples, tmp_path):
         trained.append(load_file(tmp_path / str(processes) / "out"))
     for name, tensor in trained[0].items():
         torch.testing.assert_close(trained[1][name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_pictures_are_not_moved_away_from_their_boxes(make_model, make_context, samples):
+    boxed = Samples(samples(32).inputs, torch.zeros(32, 3, 5))
+    with pytest.raises(PassError) as caught:
+        train(make_model(_network()), TrainOptions(epochs=1, augment=("flip",)), make_context(train=boxed))
+    assert caught.value.what.startswith("labels (3, 5) of a sample tell places")
+    assert (caught.value.where, "leave augment empty" in caught.value.fix) == ("step train, augment", True)
