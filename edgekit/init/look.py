@@ -136,7 +136,8 @@ def _fitting(question: Question, arrays: Sequence[ArrayFacts]) -> tuple[ModelSou
         raise ModelError(f"samples of shape {shapes} cannot become {asked}", "--input", fix)
     reason = f": {first.what}" if first else ""
     channels = any(len(array.shape) == 2 for array in arrays)
-    fix = "say what it takes: --input 1x3x32x32" + ("; images need an axis of channels" if channels else "")
+    fix = "say what it takes, --input 1x3x32x32, or give the factory other arguments"
+    fix += "; images need an axis of channels" if channels else ""
     raise ModelError(
         f"samples of shape {shapes} do not fit the network, tried as {', '.join(tried)}{reason}",
         f"model.factory: {question.factory}",

@@ -14,6 +14,7 @@ from edgekit.schema.tensors import DType
 _CALIBRATION, _MOST_SELECTION, _LEAST = 256, 2000, 12  # samples
 _SELECTION_RATIO, _TEST_RATIO = 0.1, 0.2
 _LARGEST_BATCH, _BATCHES = 64, 8  # an epoch has at least so many steps
+_EPOCHS, _STEPS = (20, 100), 600  # as many epochs as make so many steps, within these bounds
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Proposal:
     loss: str
     trains: bool
     batch_size: int
+    epochs: int
     optional: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -58,7 +60,9 @@ def propose(question: Question, answer: Answer, metric: str | None = None, loss:
         raise DataError(f"{least} samples", f"part {first.name}", f"give at least {_LEAST}")
     suggested = _task(answer.network, first.labels) if metric is None else (metric, "")
     splits, order, notes = ({}, "stored", []) if question.data is not None else _splits(parts)
-    trained_from = parts.get("train", first)
+    trained_on = parts.get("train", first).count
+    batch_size = max(1, min(_LARGEST_BATCH, 1 << int(math.log2(max(1, trained_on // _BATCHES)))))
+    wanted = math.ceil(_STEPS * batch_size / trained_on)
     return Proposal(
         question=question,
         network=answer.network,
@@ -68,7 +72,8 @@ def propose(question: Question, answer: Answer, metric: str | None = None, loss:
         metric=suggested[0],
         loss=suggested[1] if loss is None else loss,
         trains=question.checkpoint is None and question.file is None and (question.data is None or "train" in parts),
-        batch_size=max(1, min(_LARGEST_BATCH, 1 << int(math.log2(max(1, trained_from.count // _BATCHES))))),
+        batch_size=batch_size,
+        epochs=max(_EPOCHS[0], min(_EPOCHS[1], wanted)),
         notes=tuple(notes),
     )
 

@@ -74,7 +74,7 @@ def _recipe_lines(proposal: Proposal, name: str, data: str, schema: str) -> Iter
     yield "seed: 0 # decides initial weights, order of samples and augmentation"
     yield "steps: # in order; `edgekit passes list` has them all, `edgekit passes show NAME` their options"
     if proposal.trains:
-        options: dict[str, Any] = {"epochs": 20, "batch_size": proposal.batch_size}
+        options: dict[str, Any] = {"epochs": proposal.epochs, "batch_size": proposal.batch_size}
         options |= {"optimizer": "adamw", "learning_rate": 0.001} | ({"loss": proposal.loss} if proposal.loss else {})
         yield f"  - train: {flow(options)}"
         yield "  # - prune: {macs_ratio: 0.6} # keeps that share of the multiply-accumulates"
@@ -115,7 +115,8 @@ def _data_lines(proposal: Proposal, name: str, schema: str) -> Iterator[str]:
     for key, value in proposal.preprocess.items():
         comment = " # so that values end at 1; check it against how the network was trained" if key == "factor" else ""
         yield f"  {key}: {flow(value)}{comment}"
-    yield "  # mean: [0.5] # per channel, subtracted after the factor; std: [0.25] divides after that"
+    if proposal.preprocess["raw_layout"] != "N":
+        yield "  # mean: [0.5] # per channel, subtracted after the factor; std: [0.25] divides after that"
     if proposal.order != "stored":
         yield f"order: {proposal.order} # before splits are cut; stratified: every run of samples has all classes"
     for split, options in proposal.splits.items():

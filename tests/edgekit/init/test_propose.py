@@ -121,3 +121,9 @@ def test_layout_and_size_are_told_where_they_change():
 def test_trained_weights_are_not_trained_again():
     assert proposal(part("all", 100)).trains
     assert not proposal(part("all", 100), question=QUESTION.model_copy(update={"checkpoint": "w.pth"})).trains
+
+
+@pytest.mark.parametrize(("count", "batch", "epochs"), [(60, 4, 40), (12, 1, 50), (8, 1, 75), (60000, 64, 20)])
+def test_few_samples_are_trained_on_in_small_batches_and_more_often(count, batch, epochs):
+    found = proposal(part("train", count), part("test", 40))
+    assert (found.batch_size, found.epochs) == (batch, epochs)
