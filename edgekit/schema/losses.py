@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from edgekit.schema.base import refusal
 from edgekit.schema.find import suggest
 
 LOSS_NAMES = ("cross_entropy", "mse", "bce", "reconstruction")  # of passes/losses.py, here because a plan has no torch
@@ -11,7 +12,9 @@ LOSS_NAMES = ("cross_entropy", "mse", "bce", "reconstruction")  # of passes/loss
 
 def _known(name: str) -> str:
     if ":" not in name and name not in LOSS_NAMES:
-        raise ValueError(f"no such loss: {suggest(name, LOSS_NAMES, 'losses')}, or package.module:function")
+        raise refusal(
+            f"no loss is called {name!r}", f"{suggest(name, LOSS_NAMES, 'losses')}, or package.module:function"
+        )
     return name
 
 

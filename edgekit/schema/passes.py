@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from edgekit.schema.base import Options
+from edgekit.schema.base import Options, refusal
 from edgekit.schema.calibration import Choose
 from edgekit.schema.losses import LOSS_DESCRIPTION, LOSS_NAMES, LossName
 from edgekit.schema.precision import BudgetName
@@ -32,7 +32,9 @@ class TrainOptions(Options):
     @model_validator(mode="after")
     def _smoothing_of_classes(self) -> "TrainOptions":
         if self.label_smoothing and self.loss != "cross_entropy":
-            raise ValueError("label_smoothing is for loss cross_entropy alone")
+            raise refusal(
+                f"label_smoothing with loss {self.loss}", "remove it: only cross_entropy has classes to smooth"
+            )
         return self
 
 
@@ -46,8 +48,9 @@ class DistillOptions(TrainOptions):
     @model_validator(mode="after")
     def _a_teachers_term(self) -> "DistillOptions":
         if ":" in self.loss:
-            raise ValueError(
-                f"what a teacher says is not known to a loss of your own; a student learns by {', '.join(LOSS_NAMES)}"
+            raise refusal(
+                f"a loss of your own, {self.loss!r}, does not know what to make of a teacher's outputs",
+                f"set loss to one of {', '.join(LOSS_NAMES)}; or train with your own, without a teacher",
             )
         return self
 
@@ -76,7 +79,10 @@ class PruneOptions(Options):
     @model_validator(mode="after")
     def _a_loss_that_is_used(self) -> "PruneOptions":
         if self.loss != "cross_entropy" and self.importance != "taylor":
-            raise ValueError(f"importance {self.importance} looks at weights alone; a loss needs importance: taylor")
+            raise refusal(
+                f"a loss with importance {self.importance}, which looks at weights alone",
+                "set `importance: taylor`, or remove the loss",
+            )
         return self
 
 
@@ -233,8 +239,9 @@ class QuantizeOptions(Options):
     def _a_scheme(self) -> "QuantizeOptions":
         check_scheme(self.weights, self.activations, self.group_size)
         if self.keep_float and self.activations == "fp16":
-            raise ValueError(
-                "activations fp16 computes the whole network in halves; keep_float is for the other schemes"
+            raise refusal(
+                "keep_float with activations fp16, which computes the whole network in halves",
+                "remove keep_float, or choose other activations",
             )
         if self.rounding != "nearest" and not (self.weights.startswith("int") or is_minifloat(self.weights)):
             raise ValueError(

@@ -8,11 +8,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from edgekit.data.samples import Samples
-from edgekit.errors import PassError
+from edgekit.errors import PassError, SchemaError
 from edgekit.passes.losses import find_loss
 from edgekit.passes.train import train
 from edgekit.schema.losses import LOSS_NAMES
+from edgekit.schema.pass_options import parse_options
 from edgekit.schema.passes import DistillOptions, PruneOptions, TrainOptions
+from edgekit.schema.recipe import Step
 
 LOG_3 = math.log(3)
 X = torch.tensor([[1.0, -1.0], [0.0, 2.0]])
@@ -152,11 +154,20 @@ def test_training_descends_the_loss_that_is_named(name, make_model, make_context
 def test_names_are_checked_before_anything_runs():
     for name in LOSS_NAMES:
         assert TrainOptions(loss=name).loss == name
-    with pytest.raises(ValidationError, match="did you mean 'mse'"):
+    with pytest.raises(ValidationError, match="no loss is called 'mze'"):
         TrainOptions(loss="mze")
     with pytest.raises(ValidationError, match="label_smoothing"):
         TrainOptions(loss="mse", label_smoothing=0.1)
-    with pytest.raises(ValidationError, match="a student learns by"):
+    with pytest.raises(ValidationError, match="a teacher's outputs"):
         DistillOptions(loss="own_losses:learnt")
-    with pytest.raises(ValidationError, match="importance: taylor"):
+    with pytest.raises(ValidationError, match="looks at weights alone"):
         PruneOptions(macs_ratio=0.5, loss="mse")
+
+
+def test_a_mistyped_loss_names_the_nearest_with_its_place():
+    step = Step(name="train", options={"loss": "mze"})
+    with pytest.raises(SchemaError) as caught:
+        parse_options(step, "edgekit.yaml: steps.0")
+    assert caught.value.what == "no loss is called 'mze'"
+    assert caught.value.where == "edgekit.yaml: steps.0.train.loss"
+    assert "did you mean 'mse'" in caught.value.fix
