@@ -200,6 +200,7 @@ def test_cover_keeps_the_shape_of_what_is_seen(mode, size, given, wanted):
     [
         ((10, 20), (30, 30), (10, 10), (0, 5)),
         ((20, 10), (30, 40), (8, 10), (6, 0)),  # 7.5 goes up
+        ((10, 20), (40, 30), (10, 8), (0, 6)),
         ((10, 10), (30, 41), (7, 10), (1, 0)),  # 7.3, and of three rows of border one is above
         ((10, 10), (1, 90), (1, 10), (4, 0)),  # one row is left at least
         ((10, 20), (5, 10), (10, 20), (0, 0)),

@@ -54,6 +54,14 @@ def test_a_box_is_taken_once_and_by_the_detection_of_highest_score():
     assert map50_95(outputs, labels) == 1.0
 
 
+def test_of_two_boxes_that_overlap_it_alike_a_detection_takes_the_last():
+    # so the code of COCO has it: nothing is left to the second detection, which lies on the last box exactly
+    outputs, labels = arrays(
+        [[[0, 0, 20, 10, 0.9, 0], [10, 0, 20, 10, 0.8, 0]]], [[[0, 0, 0, 10, 10], [0, 10, 0, 20, 10]]]
+    )
+    assert average_precisions(outputs, labels)["ap50"] == pytest.approx(51 / 101)
+
+
 def test_classes_count_alike_and_only_those_that_occur():
     outputs, labels = arrays(
         [[[0, 0, 10, 10, 0.9, 0], [0, 0, 10, 10, 0.8, 7]], [[5, 5, 9, 9, 0.9, 3]]],
