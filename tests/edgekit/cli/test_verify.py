@@ -90,7 +90,7 @@ def test_verify_imports_no_torch_and_nothing_that_runs_the_users_code(bundle):
         "import sys; from click.testing import CliRunner; from edgekit.cli.verify import verify;"
         f"result = CliRunner().invoke(verify, [{str(bundle())!r}, '--parity']); print(result.output);"
         "assert result.exit_code == 0; print(sorted({name.split('.')[0] for name in sys.modules} & "
-        "{'torch', 'onnx', 'accelerate', 'sklearn'}), 'edgekit.nets' in sys.modules)"
+        "{'torch', 'onnx', 'accelerate', 'sklearn'}), 'edgekit.nets.load' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[] False"
