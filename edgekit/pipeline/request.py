@@ -32,7 +32,7 @@ class BuildRequest:
     """What to build.
 
     Attributes:
-        recipe: a name, a file, an .onnx file, or package.module:function that makes a network.
+        recipe: a name, a file, an .onnx or .pt2 file, or package.module:function that makes a network.
         target: a name, an alias or a file.
         device: name in devices.yaml; None: nothing is measured.
         out: folder that gets the bundle's folder.
@@ -143,7 +143,8 @@ def _importable(top: str) -> bool:
 def _load(request: BuildRequest) -> LoadedRecipe:
     """The recipe; for a bare model one that merges its norms and quantises it, data and inputs being given by --set."""
     text = str(request.recipe)
-    is_file = text.endswith(".onnx")
+    key = {".onnx": "onnx", ".pt2": "pt2"}.get(Path(text).suffix, "factory")
+    is_file = key != "factory"
     if not is_file and (":" not in text or Path(text).exists()):
         return load_recipe(request.recipe, request.settings)
     given = [setting.partition("=")[0].strip() for setting in request.settings]
@@ -158,7 +159,7 @@ def _load(request: BuildRequest) -> LoadedRecipe:
     name = re.sub(r"[^a-z0-9.-]+", "-", stem.lower()).strip("-.") or "model"
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / f"{name}.yaml"
-        content = {"name": name, "model": {"onnx" if is_file else "factory": text}, "steps": ["reparam", "quantize"]}
+        content = {"name": name, "model": {key: text}, "steps": ["reparam", "quantize"]}
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         # it stands in for no shipped recipe, whatever it is called
         return replace(load_recipe(path, request.settings), overrides=())

@@ -12,6 +12,7 @@ import torch
 
 from edgekit.errors import ModelError
 from edgekit.nets.pt2.archive import dtype_of
+from edgekit.nets.pt2.inline import inlined
 from edgekit.nets.pt2.operators import changes_its_argument, find_operator
 
 _PATH = re.compile(r"[A-Za-z_0-9]+(\.[A-Za-z_0-9]+)*")
@@ -94,7 +95,7 @@ def read_graph(program: Mapping[str, Any], where: str) -> Graph:
     """
     try:
         return _read(program, where)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as err:
         raise ModelError(f"the graph is damaged: {err!r}", where, "get the file again") from err
 
 
@@ -120,8 +121,9 @@ def _read(program: Mapping[str, Any], where: str) -> Graph:
             raise ModelError(f"the program changes what it was given: {kind}", where, _FIX)
     outputs = tuple(_output(spec["user_output"]["arg"], where) for spec in signature["output_specs"])
     known = {*stored, *(name for name in inputs if name is not None)}
-    calls = tuple(_live(graph["nodes"], set(outputs), known, where))
-    sizes = {name: tuple(size.get("as_int") for size in meta["sizes"]) for name, meta in graph["tensor_values"].items()}
+    nodes, values = inlined(graph)
+    calls = tuple(_live(nodes, set(outputs), known, where))
+    sizes = {name: tuple(size.get("as_int") for size in meta["sizes"]) for name, meta in values.items()}
     dtypes = {name: dtype_of(graph["tensor_values"][name]["dtype"], where) for name in inputs if name is not None}
     return Graph(calls, tuple(inputs), stored, outputs, _output_names(module, len(outputs)), sizes, dtypes)
 

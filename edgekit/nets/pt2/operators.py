@@ -23,10 +23,10 @@ _NAMES = frozenset(
     add sub rsub mul div true_divide floor_divide remainder fmod neg abs sign sgn exp exp2 expm1 log log2 log10 log1p
     sqrt rsqrt square pow reciprocal sin cos tan asin acos atan atan2 sinh cosh erf erfc floor ceil round trunc frac
     clamp clamp_min clamp_max clip minimum maximum addcmul addcdiv lerp nan_to_num
-    logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor
+    __and__ __or__ __xor__ logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor
     eq ne lt le gt ge where masked_fill isnan isinf isfinite
     sum mean prod amax amin max min argmax argmin var std var_mean any all cumsum cumprod norm linalg_vector_norm
-    logsumexp topk sort argsort count_nonzero
+    logsumexp diff topk sort argsort count_nonzero
     max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
     adaptive_max_pool1d adaptive_max_pool2d max_pool1d_with_indices max_pool2d_with_indices
     view reshape _unsafe_view view_as reshape_as flatten unflatten squeeze unsqueeze permute transpose t swapaxes

@@ -160,3 +160,32 @@ def test_a_graph_that_torch_would_not_write_is_refused(saved, said):
         read_exported(edited(path, CHANGES[said]), "model.pt2")
     assert said in caught.value.what
     assert caught.value.where.startswith("model.pt2: ")
+
+
+def test_what_was_traced_without_gradients_is_part_of_the_program(saved):
+    class Rotated(nn.Module):
+        """Names inside and outside clash, one part is within another, and a value is given and taken."""
+
+        def forward(self, x):
+            y = x + 1
+            with torch.no_grad():
+                z = x * 2
+                with torch.enable_grad():
+                    w = z.sin() + y
+                y = w * z
+            return (x & y.bool()) + y if not x.is_floating_point() else x * y + w
+
+    x = torch.randn(2, 3)
+    network = read_exported(saved(Rotated(), x), "model.pt2")
+    given = torch.randn(5, 3)
+    torch.testing.assert_close(network(given), Rotated()(given))
+
+
+def test_a_part_of_another_kind_is_refused(saved):
+    class Branch(nn.Module):
+        def forward(self, x):
+            return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,))
+
+    with pytest.raises(ModelError) as caught:
+        read_exported(saved(Branch(), torch.randn(2, 3)), "model.pt2")
+    assert caught.value.what == "the program calls torch.ops.higher_order.cond"
