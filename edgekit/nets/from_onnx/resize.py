@@ -1,4 +1,4 @@
-"""Rows for Resize and Upsample: torch's own interpolation where it is the same, else ONNX's formula as matrices."""
+"""Rows for Resize, Upsample, GridSample: torch has most of them, and matrices by ONNX's formula are the rest."""
 
 from __future__ import annotations
 
@@ -64,6 +64,22 @@ class Resampled(nn.Module):
             matrix = self.get_buffer(f"matrix{axis}")
             x = functional.linear(x.movedim(axis, -1), matrix).movedim(-1, axis)
         return x
+
+
+def grid_sample(op: Operator) -> Any:
+    """GridSample: where each new pixel is taken from is computed by the network."""
+    mode = {"linear": "bilinear", "cubic": "bicubic"}.get(
+        op.attribute("mode", "linear"), op.attribute("mode", "bilinear")
+    )
+    padding, corners = op.attribute("padding_mode", "zeros"), bool(op.attribute("align_corners", 0))
+    return op.apply(
+        functional.grid_sample,
+        op.tensor(0),
+        op.tensor(1),
+        mode=mode,
+        padding_mode=padding,
+        align_corners=corners,
+    )
 
 
 def _sizes(op: Operator) -> tuple[list[int], list[float]]:

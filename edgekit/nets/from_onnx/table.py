@@ -159,6 +159,7 @@ OPERATORS: Mapping[str, Row] = {
     "SpaceToDepth": movement.space_to_depth,
     "Resize": resize.resize,
     "Upsample": resize.resize,
+    "GridSample": resize.grid_sample,
     "OneHot": gathers.one_hot,
     "Trilu": gathers.trilu,
     # shapes: known before the network runs, but for the batch

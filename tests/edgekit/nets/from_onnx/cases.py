@@ -328,6 +328,11 @@ def _resizes() -> list[Case]:
         case("Resize", IMAGE, None, None, ints(18, 16), axes=[2, 3], mode="nearest"),
         case("Resize", (1, 4, 9), None, np.array([1, 1, 2], np.float32), mode="linear"),
         case("Resize", IMAGE, None, np.array([1, 1, 1, 1], np.float32)),
+        case("GridSample", IMAGE, Running((1, 3, 5, 2), -1.2, 1.2), opset=16, mode="bilinear"),
+        case("GridSample", IMAGE, Running((1, 3, 5, 2), -1.2, 1.2), opset=20, padding_mode="border", align_corners=1),
+        case(
+            "GridSample", IMAGE, Running((1, 3, 5, 2), -1.2, 1.2), opset=16, mode="nearest", padding_mode="reflection"
+        ),
     ]
 
 
