@@ -32,6 +32,7 @@ def marked(module: fx.GraphModule, islands: Sequence[fx.Node] = ()) -> Iterator[
             continue
         if node.args[0].target is qd.dequantize_per_tensor.default:
             marks += _mark(node)
+    marks += _mark_outputs(module.graph)
     module.recompile()
     try:
         yield len(marks)
@@ -40,6 +41,17 @@ def marked(module: fx.GraphModule, islands: Sequence[fx.Node] = ()) -> Iterator[
             mark.replace_all_uses_with(mark.all_input_nodes[0])
             module.graph.erase_node(mark)
         module.recompile()
+
+
+def _mark_outputs(graph: fx.Graph) -> list[fx.Node]:
+    """A mark between an output in float and the Q of those who read it in codes: the converter would give its codes."""
+    marks = []
+    for end in next(node for node in graph.nodes if node.op == "output").all_input_nodes:
+        for user in [user for user in end.users if user.target is qd.quantize_per_tensor.default]:
+            with graph.inserting_before(user):
+                marks.append(graph.call_function(MARK, (end,)))
+            user.replace_input_with(end, marks[-1])
+    return marks
 
 
 def _mark(node: fx.Node) -> list[fx.Node]:

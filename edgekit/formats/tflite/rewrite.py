@@ -199,13 +199,14 @@ def wide_biases(graph: Graph) -> int:
 
 
 def drop_marks(graph: Graph) -> int:
-    """Take out the marks of `float_layers.py`: FLOOR behind DEQUANTIZE. Returns how many."""
+    """Take out the marks of `float_layers.py`: FLOOR behind DEQUANTIZE, or behind an output. Returns how many."""
     done = 0
     for op in list(graph.sub.operators):
         if graph.kind(op) != Op.FLOOR or op.outputs[0] in graph.sub.outputs:
             continue
         before = graph.maker(op.inputs[0])
-        if before is None or graph.kind(before) != Op.DEQUANTIZE:
+        behind_codes = before is not None and graph.kind(before) == Op.DEQUANTIZE
+        if not behind_codes and op.inputs[0] not in graph.sub.outputs:
             continue
         for reader in graph.readers(op.outputs[0]):
             reader.inputs = [op.inputs[0] if tensor == op.outputs[0] else tensor for tensor in reader.inputs]

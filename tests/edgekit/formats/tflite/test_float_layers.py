@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from edgekit.errors import FormatError
 from edgekit.formats.tflite.export import export_tflite
@@ -12,6 +14,7 @@ from tests import nets
 from tests.edgekit.formats.onnx.test_float_layers import keeping
 from tests.edgekit.formats.quantised import quantised
 from tests.edgekit.formats.tflite.interpreted import run_litert
+from tests.edgekit.formats.transformers import model_of, quantised_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # litert-torch and jax warn about themselves
 
@@ -27,6 +30,39 @@ def test_a_layer_kept_in_float_is_computed_with_its_float_weight(names: tuple[st
     for x in model.example(6, seed=3)[0]:
         given = run_litert(artifact, x[None])
         assert np.abs(given - artifact.program(x[None])[0].numpy()).max() < 1e-6
+
+
+def test_an_output_kept_in_float_is_given_in_float_though_others_read_its_codes(tmp_path: Path) -> None:
+    """So the state of a step comes out as it goes in."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    class Gate(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * x + 1.0
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.gate, self.second = nn.Linear(6, 6), Gate(), nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            state = self.gate(self.first(x))
+            return self.second(torch.tanh(state)), state
+
+    model = quantised_model(model_of(Two(), (1, 6), "NC"), keep_float=("gate",))
+    artifact = export_tflite(model, "litert", tmp_path, "two", Export())
+    assert [(t.dtype, t.scale is None) for t in artifact.row.outputs] == [("int8", False), ("float32", True)]
+    interpreter = Interpreter(str(artifact.path), num_threads=1)
+    interpreter.allocate_tensors()
+    given, made = interpreter.get_input_details()[0], {d["name"]: d for d in interpreter.get_output_details()}
+    assert [made[t.name]["dtype"] for t in artifact.row.outputs] == [np.int8, np.float32]
+    (x,) = model.example(1, seed=3)
+    scale, zero_point = given["quantization"]
+    interpreter.set_tensor(given["index"], np.clip(np.rint(x.numpy() / scale) + zero_point, -128, 127).astype(np.int8))
+    interpreter.invoke()
+    state = interpreter.get_tensor(made[artifact.row.outputs[1].name]["index"])
+    np.testing.assert_allclose(state, artifact.program(x)[1].numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_mark_that_is_lost_is_an_error(tmp_path: Path) -> None:
