@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -107,7 +108,10 @@ def trace_as_written(model: Model, batch: int = 1) -> Program:
     running: list[str] = []
     hooks = _follow_layers(model.network, running)
     try:
-        exported = torch.export.export(model.network, tuple(model.example(batch)))
+        with warnings.catch_warnings():
+            # nn.LSTM holds its parameters in a list besides, which tracing takes for tensors that nobody registered
+            warnings.filterwarnings("ignore", r"The tensor attributes? .* assigned during export", UserWarning)
+            exported = torch.export.export(model.network, tuple(model.example(batch)))
     except Exception as err:  # torch.export raises many kinds; all of them mean the same to a user
         layer = f"layer {running[-1]}; " if running and running[-1] else ""
         raise ModelError(

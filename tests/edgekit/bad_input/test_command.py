@@ -266,7 +266,15 @@ def test_an_interrupted_build_goes_on_to_the_same_bundle(shared, tmp_path):
     write_own(tmp_path)
     (tmp_path / "wait").touch()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "EDGEKIT_HOME": "home"}
-    first = subprocess.Popen(WORDS, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        WORDS,
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what is started in the background of a script ignores an interrupt, and so does all that it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         while not (tmp_path / "asked").exists():
             assert first.poll() is None, first.communicate()

@@ -56,6 +56,8 @@ def test_labels_and_teacher_are_weighed_by_alpha(make_model, make_context):
     """What a network of one number learns between two that it is told."""
     model, teacher = make_model(nn.Linear(1, 1), (1, 1)), make_model(nn.Linear(1, 1), (1, 1))
     with torch.no_grad():
+        model.network.weight.fill_(0.5)
+        model.network.bias.fill_(0.0)
         teacher.network.weight.fill_(0.0)
         teacher.network.bias.fill_(2.0)
     data = Samples((torch.randn((64, 1), generator=torch.Generator().manual_seed(0)),), torch.full((64, 1), 6.0))
