@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from edgekit.errors import PassError
@@ -58,11 +58,21 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "average_step": checkpoint.average_step,
         "optimizer": scalars,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"{_FILE}.unfinished"
     # clones: safetensors refuses tensors that share memory, as tied weights do
-    save_file({n: t.detach().cpu().clone() for n, t in tensors.items()}, unfinished, {"training": json.dumps(header)})
-    with unfinished.open("rb+") as file:
+    whole = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    content = save(whole, {"training": json.dumps(header)})
+    try:
+        _write(folder, content)
+    except FileNotFoundError:  # another build in the same store finished the step, and cleared the folder away
+        _write(folder, content)
+
+
+def _write(folder: Path, content: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{_FILE}.{os.getpid()}"
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
         os.fsync(file.fileno())
     unfinished.replace(folder / _FILE)
 
@@ -81,7 +91,9 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             header = json.loads(file.metadata()["training"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _parse(header, tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError) as err:
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as err:
+        if not path.is_file():  # another build in the same store finished the step meanwhile
+            return None
         raise PassError(
             what=f"the checkpoint cannot be read: {err}", where=str(path), fix="delete it; the step then starts again"
         ) from err
