@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,11 @@ class Samples:
 def filled(inputs: tuple[torch.Tensor, ...], batch: int) -> tuple[torch.Tensor, ...]:
     """Inputs (N, ...) with copies of the last sample behind, so that N is a multiple of `batch`."""
     return tuple(torch.cat([own, own[-1:].expand(-len(own) % batch, *own.shape[1:])]) for own in inputs)
+
+
+def in_batches(inputs: Sequence[torch.Tensor], batch: int) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Inputs (N, ...) a batch at a time; the last one is smaller where `batch` does not divide N."""
+    return zip(*(torch.split(own, batch) for own in inputs), strict=True)
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,12 @@ class Score:
         """The metric of a network's outputs (N, ...); `inputs` and `outputs` as `prepare` takes them."""
         return self.metric(self.prepare(inputs, outputs), labels)
 
-    def details(self, inputs: Named, outputs: Named, labels: NDArray[Any]) -> dict[str, float]:
-        """Parts of the same number by name; empty where the metric has none."""
+    def details(self, prepared: Outputs, labels: NDArray[Any]) -> dict[str, float]:
+        """Parts of the metric of what `prepare` gave, by name; empty where the metric has none."""
         if self.metric.details is None:
             return {}
         names = {f"class {index}": f"class {name}" for index, name in enumerate(self.classes)}
-        found = self.metric.details(self.prepare(inputs, outputs), labels)
+        found = self.metric.details(prepared, labels)
         return {names.get(name, name): value for name, value in found.items()}
 
     def drop(self, before: float, after: float) -> float:

@@ -6,10 +6,12 @@ are sequences (N, T, ...) of the other inputs, and what counts are the outputs o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekit.data.samples import Samples
@@ -85,18 +87,35 @@ class OverTime(nn.Module):
         return tuple(made[name] for name in self._given)
 
 
-def on_samples(model: Model, network: Step) -> Step:
-    """`network`, a model's own or its program, as what takes samples: over time where it is one step."""
-    if not declared_states(model.inputs):
-        return network
-    return OverTime(network, model.inputs, [spec.name for spec in model.outputs])
+def answer_specs(model: Model) -> tuple[OutputSpec, ...]:
+    """The outputs of a model that are no states."""
+    states = declared_states(model.inputs)
+    return tuple(spec for spec in model.outputs if spec.name not in states)
 
 
-def trained(model: Model, network: nn.Module) -> nn.Module:
-    """`network`, a copy of a model's own, as what is trained on samples: over time where it is one step."""
+def named_inputs(specs: Sequence[InputSpec], inputs: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+    """Inputs (N, ...) by the network's names.
+
+    Args:
+        specs: of `sample_specs`.
+    """
+    return {spec.name: tensor.numpy() for spec, tensor in zip(specs, inputs, strict=True)}
+
+
+def on_samples(model: Model, network: nn.Module) -> nn.Module:
+    """`network`, a model's own or its program, as what takes samples and answers: over time where it is one step."""
     if not declared_states(model.inputs):
         return network
     return OverTime(network, model.inputs, [spec.name for spec in model.outputs], answers=True)
+
+
+def answer(model: Model, network: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> dict[str, NDArray[np.float32]]:
+    """What `network`, a model's own or its program, answers for all batches of samples: (N, ...) by name."""
+    run = on_samples(model, network)
+    with torch.no_grad():
+        parts = [[output.cpu().float() for output in tensors_of(run(*batch))] for batch in batches]
+    columns = (torch.cat(own).numpy() for own in zip(*parts, strict=True))
+    return dict(zip((spec.name for spec in answer_specs(model)), columns, strict=True))
 
 
 def step_samples(model: Model, samples: Samples) -> Samples:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from edgekit.errors import PassError
 from edgekit.nets.model import Model
-from edgekit.nets.steps import trained
+from edgekit.nets.steps import on_samples
 from edgekit.passes.context import Context
 from edgekit.passes.loop import digest_state, fit
 from edgekit.passes.losses import Inputs, find_loss, only_output
@@ -61,7 +61,7 @@ def distill(model: Model, options: DistillOptions, context: Context) -> Model:
             finite or does not fit the outputs or the labels.
     """
     teaching = context.teacher()
-    teacher = trained(teaching, copy.deepcopy(teaching.network)).eval().requires_grad_(False)
+    teacher = on_samples(teaching, copy.deepcopy(teaching.network)).eval().requires_grad_(False)
     hard, soft = find_loss(options.loss, "step distill", options.label_smoothing), TEACHER_TERMS[options.loss]
 
     def loss(outputs: Any, inputs: Inputs, labels: Tensor) -> Tensor:
@@ -78,5 +78,5 @@ def distill(model: Model, options: DistillOptions, context: Context) -> Model:
         return (1 - options.alpha) * hard(outputs, inputs, labels) + options.alpha * term
 
     network = copy.deepcopy(model.network)
-    fit(trained(model, network), options, loss, context, "distill", loss_digest=digest_state(teacher))
+    fit(on_samples(model, network), options, loss, context, "distill", loss_digest=digest_state(teacher))
     return model.with_(network, "distill")

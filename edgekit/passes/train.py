@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from edgekit.nets.model import Model
-from edgekit.nets.steps import trained
+from edgekit.nets.steps import on_samples
 from edgekit.passes.context import Context
 from edgekit.passes.loop import fit
 from edgekit.passes.losses import find_loss
@@ -23,5 +23,5 @@ def train(model: Model, options: TrainOptions, context: Context) -> Model:
     """
     loss = find_loss(options.loss, "step train", options.label_smoothing)
     network = copy.deepcopy(model.network)
-    fit(trained(model, network), options, loss, context, "train")
+    fit(on_samples(model, network), options, loss, context, "train")
     return model.with_(network, "train")

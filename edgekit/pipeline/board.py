@@ -12,6 +12,7 @@ import numpy as np
 from edgekit.devices.detached import Progress
 from edgekit.devices.session import AgentSession
 from edgekit.errors import DeviceError
+from edgekit.nets.steps import named_inputs
 from edgekit.pipeline.artifacts import HERE, Exported
 from edgekit.pipeline.evaluate import answers
 from edgekit.pipeline.parity import agreement
@@ -69,7 +70,7 @@ def evaluate_on(
         "input_layouts": {spec.name: spec.layout for spec in specs},
         "raw": True,
     }
-    inputs = {spec.name: tensor.numpy() for spec, tensor in zip(specs, ready.inputs, strict=True)}
+    inputs = named_inputs(specs, ready.inputs)
     rows, skipped, failed = [], [], False
     for one in shipped:
         engine = engines.get(one.row.path)

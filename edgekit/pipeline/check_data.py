@@ -8,7 +8,7 @@ from edgekit.data.samples import Samples
 from edgekit.data.splits import LoadedData
 from edgekit.errors import DataError
 from edgekit.nets.model import Model
-from edgekit.nets.steps import declared_states, sample_specs
+from edgekit.nets.steps import answer_specs, declared_states, sample_specs
 from edgekit.pipeline.parity import SAMPLES
 from edgekit.schema.recipe import Recipe
 
@@ -83,9 +83,7 @@ def _classes(model: Model, recipe: Recipe) -> int | None:
     """How many classes the metric tells apart by the network's own output; None where labels are something else."""
     if recipe.metric.name not in _OF_CLASSES or recipe.postprocess:
         return None
-    states = declared_states(model.inputs)
-    answers = [spec for spec in model.outputs if spec.name not in states]
-    found = [spec for spec in answers if recipe.metric.output in (None, spec.name)]
+    found = [spec for spec in answer_specs(model) if recipe.metric.output in (None, spec.name)]
     return found[0].shape[-1] if len(found) == 1 and len(found[0].shape) > 1 else None
 
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import edgekit
 from edgekit.data.metrics.metric import Metric
 from edgekit.nets.model import Model
-from edgekit.nets.steps import sample_specs
+from edgekit.nets.steps import named_inputs, sample_specs
 from edgekit.pipeline.artifacts import Evaluated, Exported, NetworkMetric, evaluate_artifact, float_metric
 from edgekit.pipeline.findings import find_faults
 from edgekit.pipeline.keys import weights_digest
@@ -177,7 +177,7 @@ def _parity_samples(
 ) -> ParitySamples:
     inputs = shipped[0].expected.inputs
     return ParitySamples(
-        inputs={spec.name: tensor.numpy() for spec, tensor in zip(specs, inputs, strict=True)},
+        inputs=named_inputs(specs, inputs),
         layouts={spec.name: spec.layout for spec in specs},
         expected={
             item.row.path: Expected(

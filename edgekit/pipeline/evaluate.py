@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgekit.data.samples import Samples
+from edgekit.data.samples import Samples, in_batches
 from edgekit.data.score import Score
 from edgekit.nets.model import Model
-from edgekit.nets.outputs import tensors_of
-from edgekit.nets.steps import declared_states, on_samples, sample_specs
+from edgekit.nets.steps import answer, named_inputs, sample_specs
 from edgekit.pipeline.parity import Expected, judge_parity
 from edgekit.profiling.inference import Inference, infer
 from edgekit.schema.device import Device
@@ -55,36 +54,24 @@ def network_outputs(model: Model, samples: Samples) -> Arrays:
     """
     network, was_training = model.network, model.network.training
     where = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    batches = (tuple(inputs.to(where) for inputs in batch) for batch in in_batches(samples.inputs, BATCH))
     network.eval()
-    parts: list[list[torch.Tensor]] = []
-    run = on_samples(model, network)
     try:
-        with torch.no_grad():
-            for start in range(0, len(samples), BATCH):
-                given = run(*(inputs.to(where) for inputs in samples.batch(start, start + BATCH)))
-                parts.append([output.cpu().float() for output in tensors_of(given)])
+        return answer(model, network, batches)
     finally:
         network.train(was_training)
-    columns = [torch.cat(own).numpy() for own in zip(*parts, strict=True)]
-    states = declared_states(model.inputs)
-    named = zip(model.outputs, columns, strict=True)
-    return {spec.name: column for spec, column in named if spec.name not in states}
-
-
-def named_inputs(model: Model, samples: Samples) -> Arrays:
-    """The samples' inputs by the network's names."""
-    specs = sample_specs(model.inputs)
-    return {spec.name: inputs.numpy() for spec, inputs in zip(specs, samples.inputs, strict=True)}
 
 
 def network_metric(model: Model, samples: Samples, score: Score) -> tuple[float, dict[str, float]]:
     """A float network's metric in PyTorch and its details."""
-    return scored(score, named_inputs(model, samples), network_outputs(model, samples), samples.labels.numpy())
+    inputs = named_inputs(sample_specs(model.inputs), samples.inputs)
+    return scored(score, inputs, network_outputs(model, samples), samples.labels.numpy())
 
 
 def scored(score: Score, inputs: Arrays, outputs: Arrays, labels: NDArray[Any]) -> tuple[float, dict[str, float]]:
     """The metric and its details."""
-    return score(inputs, outputs, labels), score.details(inputs, outputs, labels)
+    prepared = score.prepare(inputs, outputs)
+    return score.metric(prepared, labels), score.details(prepared, labels)
 
 
 def answers(row: ArtifactRow, outputs: Arrays) -> Arrays:

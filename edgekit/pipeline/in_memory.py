@@ -23,6 +23,7 @@ from edgekit.formats.conventions.lowering import lower
 from edgekit.formats.table import export
 from edgekit.nets.in_memory import model_in_memory
 from edgekit.nets.model import Model
+from edgekit.nets.steps import named_inputs
 from edgekit.passes.context import Context
 from edgekit.passes.table import run_pass
 from edgekit.pipeline.artifacts import HERE
@@ -112,7 +113,7 @@ class Quantised:
         if not check:
             return found
         expected = expect(artifact, tuple(own[:SAMPLES] for own in self.samples), output_edges(self.model))
-        named = {spec.name: own.numpy() for spec, own in zip(self.model.inputs, expected.inputs, strict=True)}
+        named = named_inputs(self.model.inputs, expected.inputs)
         layouts = {spec.name: spec.layout for spec in self.model.inputs}
         given = infer(HERE, artifact.path, artifact.row, variant.local_runtime, named, layouts)
         parity = judge_parity(artifact.row, expected, given.outputs)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from edgekit.data.samples import filled
+from edgekit.data.samples import filled, in_batches
 from edgekit.errors import FormatError, StoreError
 from edgekit.formats.artifact import Artifact
 from edgekit.formats.recurrent import over_time
@@ -52,9 +52,8 @@ def expect(artifact: Artifact, inputs: tuple[torch.Tensor, ...], edges: Mapping[
         edges: of `output_edges`.
     """
     batch, count = artifact.row.inputs[0].shape[0], len(inputs[0])
-    batches = zip(*(torch.split(own, batch) for own in filled(inputs, batch)), strict=True)
     with torch.no_grad():
-        parts = [_answers(artifact, part) for part in batches]
+        parts = [_answers(artifact, part) for part in in_batches(filled(inputs, batch), batch)]
     outputs = {
         tensor.network_name: torch.cat([part[i] for part in parts])[:count].float().contiguous()
         for i, tensor in enumerate(artifact.row.outputs)

@@ -13,16 +13,14 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from torch import nn
 
 from edgekit.data.metrics.metric import Outputs
-from edgekit.data.samples import Samples, filled
+from edgekit.data.samples import Samples, filled, in_batches
 from edgekit.data.score import take
 from edgekit.errors import PassError
-from edgekit.nets.outputs import tensors_of
 from edgekit.nets.quantisation import QuantisationTable
-from edgekit.nets.steps import declared_states, on_samples, sample_specs
+from edgekit.nets.steps import answer, named_inputs, sample_specs
 from edgekit.numerics.allocate import Allocation, Item, Link, pareto_front, total
 from edgekit.passes.quantize.kernels import Kernel, bits_of, work
 from edgekit.passes.quantize.sensitivity import Sensitivity, assign, measure_sensitivity
@@ -131,16 +129,9 @@ class _Judge:
     def _outputs(self, network: nn.Module, batch: int) -> Outputs:
         """What the metric is given; the last batch is filled up, since a program takes no smaller one."""
         model, samples = self.task.model, self._selection
-        inputs, parts, run = filled(samples.inputs, batch), [], on_samples(model, network)
-        with torch.no_grad():
-            for part in zip(*(torch.split(own, batch) for own in inputs), strict=True):
-                parts.append([output.float() for output in tensors_of(run(*part))])
-        columns = [torch.cat(own)[: len(samples)].numpy() for own in zip(*parts, strict=True)]
-        states = declared_states(model.inputs)
-        answers = zip(model.outputs, columns, strict=True)
-        outputs = {spec.name: column for spec, column in answers if spec.name not in states}
-        named = {spec.name: own.numpy() for spec, own in zip(sample_specs(model.inputs), samples.inputs, strict=True)}
-        return self._score.prepare(named, outputs)
+        found = answer(model, network, in_batches(filled(samples.inputs, batch), batch))
+        outputs = {name: array[: len(samples)] for name, array in found.items()}
+        return self._score.prepare(named_inputs(sample_specs(model.inputs), samples.inputs), outputs)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from edgekit.data.observers import Seen
+from edgekit.data.samples import in_batches
 from edgekit.nets.program import Program, trace
 from edgekit.nets.quantisation import Kept, QuantisationTable, WeightCodes
 from edgekit.passes.quantize.kernels import Anatomy, dissect
@@ -109,7 +110,7 @@ def assign(
 def outputs_of(interpreter: fx.Interpreter, inputs: Sequence[Tensor], batch: int) -> tuple[Tensor, ...]:
     """Every float output of a program for inputs (N, ...), N a multiple of `batch`; each output (N, ...)."""
     with torch.no_grad():
-        found = [interpreter.run(*part) for part in zip(*(torch.split(own, batch) for own in inputs), strict=True)]
+        found = [interpreter.run(*part) for part in in_batches(inputs, batch)]
     rows = [out if isinstance(out, tuple | list) else (out,) for out in found]
     return tuple(torch.cat(column) for column in zip(*rows, strict=True) if column[0].is_floating_point())
 

@@ -5,7 +5,7 @@ from torch import nn
 from edgekit.data.samples import Samples
 from edgekit.errors import ModelError
 from edgekit.nets.model import Model
-from edgekit.nets.steps import check_states, declared_states, on_samples, sample_specs, step_samples, trained
+from edgekit.nets.steps import OverTime, check_states, declared_states, on_samples, sample_specs, step_samples
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.tensors import InputSpec, OutputSpec
 
@@ -27,10 +27,10 @@ SEQUENCES = torch.arange(12.0).reshape(2, 3, 2)
 
 
 def test_the_last_step_counts_and_states_begin_at_zero():
-    twice, following = on_samples(MODEL, MODEL.network)(SEQUENCES)
+    twice, following = OverTime(MODEL.network, SPECS, [spec.name for spec in OUTPUTS])(SEQUENCES)
     torch.testing.assert_close(following, SEQUENCES.sum(1))
     torch.testing.assert_close(twice, 2 * SEQUENCES[:, :2].sum(1))
-    assert [tensor.tolist() for tensor in trained(MODEL, MODEL.network)(SEQUENCES)] == [twice.tolist()]
+    assert [tensor.tolist() for tensor in on_samples(MODEL, MODEL.network)(SEQUENCES)] == [twice.tolist()]
 
 
 def test_steps_are_samples_with_the_states_that_they_meet():
