@@ -77,7 +77,7 @@ def _recipe_lines(proposal: Proposal, name: str, data: str, schema: str) -> Iter
         options: dict[str, Any] = {"epochs": proposal.epochs, "batch_size": proposal.batch_size}
         options |= {"optimizer": "adamw", "learning_rate": 0.001} | ({"loss": proposal.loss} if proposal.loss else {})
         yield f"  - train: {flow(options)}"
-        yield "  # - prune: {macs_ratio: 0.6} # keeps that share of the multiply-accumulates"
+        yield "  # - prune: {budget: {macs_ratio: 0.6}} # keeps that share of the multiply-accumulates"
         yield "  # - distill: {epochs: 10} # learns back what pruning lost; wants `teacher:` or a checkpoint"
     if question.file is None:
         yield "  - reparam # merges norms and parallel branches into convolutions; the function stays"

@@ -20,7 +20,7 @@ from edgekit.passes.checkpoint import Checkpoint, load_checkpoint, restore_optim
 from edgekit.passes.context import Context
 from edgekit.passes.losses import LossFunction
 from edgekit.passes.settings import reproducible
-from edgekit.schema.passes import TrainOptions
+from edgekit.schema.train import TrainOptions
 
 logger = logging.getLogger(__name__)
 

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 from edgekit.errors import PassError
 from edgekit.schema.base import Options
+from edgekit.schema.distill import DistillOptions
 from edgekit.schema.find import suggest
-from edgekit.schema.passes import (
-    DistillOptions,
-    EqualiseOptions,
-    PruneOptions,
-    QuantizeOptions,
-    ReparamOptions,
-    TrainOptions,
-)
+from edgekit.schema.passes import EqualiseOptions, QuantizeOptions, ReparamOptions
+from edgekit.schema.prune import PruneOptions
+from edgekit.schema.train import TrainOptions
 
 if TYPE_CHECKING:
     from edgekit.nets.model import Model
@@ -51,13 +47,13 @@ def _train() -> PassFunction[TrainOptions]:
 
 
 def _distill() -> PassFunction[DistillOptions]:
-    from edgekit.passes.distill import distill
+    from edgekit.passes.distill.distill import distill
 
     return distill
 
 
 def _prune() -> PassFunction[PruneOptions]:
-    from edgekit.passes.prune import prune
+    from edgekit.passes.prune.prune import prune
 
     return prune
 

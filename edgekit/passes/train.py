@@ -9,7 +9,7 @@ from edgekit.nets.steps import on_samples
 from edgekit.passes.context import Context
 from edgekit.passes.loop import fit
 from edgekit.passes.losses import find_loss
-from edgekit.schema.passes import TrainOptions
+from edgekit.schema.train import TrainOptions
 
 
 def train(model: Model, options: TrainOptions, context: Context) -> Model:

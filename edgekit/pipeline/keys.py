@@ -19,10 +19,12 @@ from edgekit.pipeline.sources import follow_loader, follow_modules, library_vers
 from edgekit.schema.base import Options
 from edgekit.schema.load import LoadedCalibration
 from edgekit.schema.metric import MetricSpec
-from edgekit.schema.passes import PruneOptions, QuantizeOptions, TrainOptions
+from edgekit.schema.passes import QuantizeOptions
 from edgekit.schema.postprocess import Postprocess
+from edgekit.schema.prune import PruneOptions
 from edgekit.schema.recipe import Export, ModelSource
 from edgekit.schema.target import Target
+from edgekit.schema.train import TrainOptions
 from edgekit.schema.weight_files import files_of, sha256_of
 from edgekit.store.digests import file_sha256, json_sha256
 from edgekit.store.steps import step_key

@@ -222,7 +222,7 @@ def _check_step_shapes(content: Mapping[str, Any], where: str) -> None:
         for i, step in enumerate(steps if isinstance(steps, list) else ()):
             if step_parts(step)[0] is None:
                 found = f"names {', '.join(step)}" if isinstance(step, dict) and step else f"is {step!r}"
-                fix = "a step is one pass: `- prune: {macs_ratio: 0.5}`"
+                fix = "a step is one pass: `- prune: {budget: {macs_ratio: 0.5}}`"
                 raise SchemaError(f"a step that {found}", place(where, (*prefix, i)), fix)
 
 

@@ -6,16 +6,12 @@ from collections.abc import Mapping
 
 from edgekit.errors import SchemaError
 from edgekit.schema.base import Options
+from edgekit.schema.distill import DistillOptions
 from edgekit.schema.find import suggest
-from edgekit.schema.passes import (
-    DistillOptions,
-    EqualiseOptions,
-    PruneOptions,
-    QuantizeOptions,
-    ReparamOptions,
-    TrainOptions,
-)
+from edgekit.schema.passes import EqualiseOptions, QuantizeOptions, ReparamOptions
+from edgekit.schema.prune import PruneOptions
 from edgekit.schema.recipe import Step
+from edgekit.schema.train import TrainOptions
 from edgekit.schema.validate import Key, validate
 
 PASS_OPTIONS: Mapping[str, type[Options]] = {

@@ -1,4 +1,4 @@
-"""Options of every pass: what a step in a recipe may set. No torch here."""
+"""Options of re-parameterisation, equalisation and quantisation: what a step in a recipe may set. No torch here."""
 
 from typing import Annotated, Literal
 
@@ -6,84 +6,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from edgekit.schema.base import Options, refusal
 from edgekit.schema.calibration import Choose
-from edgekit.schema.losses import LOSS_DESCRIPTION, LOSS_NAMES, LossName
 from edgekit.schema.precision import BudgetName
 from edgekit.schema.scheme import ACTIVATIONS, WEIGHTS, check_scheme, is_minifloat
-
-
-class TrainOptions(Options):
-    """Training with a cosine schedule, and an exponential moving average of the weights."""
-
-    loss: LossName = Field("cross_entropy", description=LOSS_DESCRIPTION)
-    epochs: int = Field(10, ge=1, description="passes over the training split")
-    batch_size: int = Field(64, ge=1, description="samples a step, over all processes together")
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = Field(0.1, gt=0, description="peak, reached after the warm-up")
-    weight_decay: float = Field(5e-4, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
-    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps with a rising rate")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="cross_entropy only")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="0 keeps no moving average")
-    augment: tuple[Literal["flip", "shift"], ...] = Field(
-        (), description="random mirror; random shift by `shift_pixels`"
-    )
-    shift_pixels: int = Field(4, ge=0, description="largest shift in pixels each way; the border is zero padded")
-
-    @model_validator(mode="after")
-    def _smoothing_of_classes(self) -> "TrainOptions":
-        if self.label_smoothing and self.loss != "cross_entropy":
-            raise refusal(
-                f"label_smoothing with loss {self.loss}", "remove it: only cross_entropy has classes to smooth"
-            )
-        return self
-
-
-class DistillOptions(TrainOptions):
-    """Distillation from a teacher's outputs, Hinton, Vinyals and Dean, arXiv:1503.02531."""
-
-    learning_rate: float = Field(0.01, gt=0, description="peak, reached after the warm-up")
-    temperature: float = Field(4.0, gt=0, description="cross_entropy, bce: softens both distributions")
-    alpha: float = Field(0.9, ge=0, le=1, description="weight of the teacher's term; 1 - alpha weighs the loss")
-
-    @model_validator(mode="after")
-    def _a_teachers_term(self) -> "DistillOptions":
-        if ":" in self.loss:
-            raise refusal(
-                f"a loss of your own, {self.loss!r}, does not know what to make of a teacher's outputs",
-                f"set loss to one of {', '.join(LOSS_NAMES)}; or train with your own, without a teacher",
-            )
-        return self
-
-
-class PruneOptions(Options):
-    """Structured channel pruning by dependency graph, Fang et al., arXiv:2301.12900."""
-
-    macs_ratio: float | None = Field(
-        None, gt=0, lt=1, description="share of MACs to keep; the search stops at or below it"
-    )
-    channel_ratio: float | None = Field(None, gt=0, lt=1, description="share of channels removed in every layer")
-    importance: Literal["magnitude", "bn_scale", "taylor"] = "magnitude"
-    loss: LossName = Field("cross_entropy", description=f"importance taylor only: {LOSS_DESCRIPTION}")
-    global_ranking: bool = Field(True, description="rank channels over all layers, not within each")
-    min_keep_ratio: float = Field(0.25, gt=0, le=1, description="no layer keeps less than this share of its channels")
-    multiple_of: int | None = Field(None, ge=1, description="kept widths are multiples of this; none: the target's")
-    keep: tuple[str, ...] = Field((), description="layers whose outputs are not pruned; the last linear never is")
-    recalibrate_norms: bool = Field(True, description="re-estimate batch-norm statistics on the calibration split")
-
-    @model_validator(mode="after")
-    def _one_aim(self) -> "PruneOptions":
-        if (self.macs_ratio is None) == (self.channel_ratio is None):
-            raise ValueError("set exactly one of macs_ratio, channel_ratio")
-        return self
-
-    @model_validator(mode="after")
-    def _a_loss_that_is_used(self) -> "PruneOptions":
-        if self.loss != "cross_entropy" and self.importance != "taylor":
-            raise refusal(
-                f"a loss with importance {self.importance}, which looks at weights alone",
-                "set `importance: taylor`, or remove the loss",
-            )
-        return self
 
 
 class ReparamOptions(Options):

@@ -70,7 +70,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_assignment(text: str) -> tuple[tuple[Key, ...], Any]:
-    """`steps.2.prune.macs_ratio=0.5` -> (('steps', 2, 'prune', 'macs_ratio'), 0.5); the value is YAML.
+    """`steps.2.prune.budget.macs_ratio=0.5` -> (('steps', 2, 'prune', 'macs_ratio'), 0.5); the value is YAML.
 
     Raises:
         SchemaError: no `=`, an empty key, or a value that is not YAML.
@@ -79,7 +79,7 @@ def parse_assignment(text: str) -> tuple[tuple[Key, ...], Any]:
     keys = tuple(int(part) if part.isdigit() else part for part in written.strip().split("."))
     if not equals or "" in keys:
         raise SchemaError(
-            f"{text!r} is not key=value", "--set", "write --set seed=3 or --set steps.2.prune.macs_ratio=0.5"
+            f"{text!r} is not key=value", "--set", "write --set seed=3 or --set steps.2.prune.budget.macs_ratio=0.5"
         )
     return keys, parse_yaml(value, f"--set {text}")
 

@@ -14,12 +14,12 @@ def test_list_names_every_pass_and_its_source(edgekit, edgekit_json):
 def test_show_gives_each_option_with_values_and_default(edgekit, edgekit_json):
     result = edgekit("passes", "show", "prune")
     assert result.exit_code == 0
-    lines = [line for line in result.stdout.splitlines() if line.startswith(" ") and "─" not in line][1:]
+    lines = [line for line in result.stdout.splitlines() if re.match(r" \w", line)][1:]
     rows = {line.split()[0]: line for line in lines}
     assert set(rows) == set(PASS_OPTIONS["prune"].model_fields)
-    cells = re.split(r"  +", rows["macs_ratio"].strip())
+    cells = re.split(r"  +", rows["channel_ratio"].strip())
     assert cells[1:3] == ["number > 0, < 1 or none", "none"]
-    assert "share of MACs" in cells[3]
+    assert "share of channels" in cells[3]
     assert "magnitude | bn_scale | taylor" in rows["importance"]
     _, document = edgekit_json("passes", "show", "prune")
     assert document["options"]["importance"]["default"] == "magnitude"

@@ -9,7 +9,7 @@ model:
   factory: edgekit.nets.repvgg:repvgg_digits
   inputs: [{name: image, shape: [1, 1, 8, 8]}]
 data: digits
-steps: [{train: {epochs: 3}}, {prune: {macs_ratio: 0.5}}, reparam, quantize]
+steps: [{train: {epochs: 3}}, {prune: {budget: {macs_ratio: 0.5}}}, reparam, quantize]
 """
 
 
@@ -76,8 +76,8 @@ def test_a_bare_model_without_data_and_inputs_is_told_how_to_name_them(edgekit_j
 
 def test_a_setting_is_laid_over_the_recipe(edgekit_json, tmp_path):
     (tmp_path / "edgekit.yaml").write_text(RECIPE)
-    _, document = edgekit_json("plan", "--target", "jetson", "--set", "steps.1.prune.macs_ratio=0.7")
-    assert document["steps"][2]["options"]["macs_ratio"] == 0.7
+    _, document = edgekit_json("plan", "--target", "jetson", "--set", "steps.1.prune.budget.macs_ratio=0.7")
+    assert document["steps"][2]["options"]["budget"]["macs_ratio"] == 0.7
 
 
 def test_a_recipe_that_cannot_be_is_an_error_with_its_place(edgekit_json, tmp_path):

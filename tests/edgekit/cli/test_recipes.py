@@ -22,7 +22,7 @@ def test_a_recipe_is_shown_as_it_is_written_and_extended_by_its_name(edgekit, ed
     result = edgekit("recipes", "show", "resnet20-cifar10-pruned")
     assert result.exit_code == 0
     assert "\nextends: resnet20-cifar10\n" in result.stdout
-    assert "  - prune: {macs_ratio: 0.5}" in result.stdout
+    assert "  - prune: {budget: {macs_ratio: 0.5}}" in result.stdout
     code, document = edgekit_json("recipes", "show", "resnet20-cifar10-pruned")
     assert code == 0
     assert document["recipe"]["model"]["factory"].startswith("edgekit.nets.")  # of the recipe that it extends

@@ -11,10 +11,12 @@ from edgekit.data.samples import Samples
 from edgekit.errors import PassError, SchemaError
 from edgekit.passes.losses import find_loss
 from edgekit.passes.train import train
+from edgekit.schema.distill import DistillOptions
 from edgekit.schema.losses import LOSS_NAMES
 from edgekit.schema.pass_options import parse_options
-from edgekit.schema.passes import DistillOptions, PruneOptions, TrainOptions
+from edgekit.schema.prune import PruneOptions
 from edgekit.schema.recipe import Step
+from edgekit.schema.train import TrainOptions
 
 LOG_3 = math.log(3)
 X = torch.tensor([[1.0, -1.0], [0.0, 2.0]])
@@ -161,7 +163,7 @@ def test_names_are_checked_before_anything_runs():
     with pytest.raises(ValidationError, match="a teacher's outputs"):
         DistillOptions(loss="own_losses:learnt")
     with pytest.raises(ValidationError, match="looks at weights alone"):
-        PruneOptions(macs_ratio=0.5, loss="mse")
+        PruneOptions(budget={"macs_ratio": 0.5}, loss="mse")
 
 
 def test_a_mistyped_loss_names_the_nearest_with_its_place():

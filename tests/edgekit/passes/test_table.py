@@ -6,7 +6,8 @@ import pytest
 
 from edgekit.errors import PassError
 from edgekit.passes.table import PASSES, Pass, find_pass, run_pass
-from edgekit.schema.passes import PruneOptions, ReparamOptions
+from edgekit.schema.passes import ReparamOptions
+from edgekit.schema.prune import PruneOptions
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from edgekit.passes.augment import Augmentation
 from edgekit.passes.average import MovingAverage
 from edgekit.passes.loop import decay_groups, learning_rate_factor
 from edgekit.passes.train import train
-from edgekit.schema.passes import TrainOptions
+from edgekit.schema.train import TrainOptions
 
 
 def _network(dropout: float = 0.0) -> nn.Module:
@@ -249,7 +249,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from edgekit.data.samples import Samples
 from edgekit.passes.loop import fit
-from edgekit.schema.passes import TrainOptions
+from edgekit.schema.train import TrainOptions
 
 feeds, folder, processes = load_file(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 assert Accelerator().num_processes == processes

@@ -6,9 +6,11 @@ from edgekit.pipeline import keys
 from edgekit.pipeline.choose import choose_variants
 from edgekit.pipeline.keys import Surroundings, data_files, data_parts, model_key, path_digest, target_facts
 from edgekit.schema.load import load_calibration, load_target
-from edgekit.schema.passes import PrecisionBudget, PruneOptions, QuantizeOptions, TrainOptions
+from edgekit.schema.passes import PrecisionBudget, QuantizeOptions
+from edgekit.schema.prune import PruneOptions
 from edgekit.schema.recipe import Checkpoint, Export, ModelSource
 from edgekit.schema.tensors import InputSpec
+from edgekit.schema.train import TrainOptions
 
 AROUND = Surroundings({}, {}, load_target("jetson").target)
 
@@ -141,7 +143,7 @@ def test_a_users_own_loss_counts_by_its_source(workplace):
 
     options = (
         TrainOptions(loss="own_loss:loss"),
-        PruneOptions(macs_ratio=0.5, importance="taylor", loss="own_loss:loss"),
+        PruneOptions(budget={"macs_ratio": 0.5}, importance="taylor", loss="own_loss:loss"),
     )
     (workplace / "own_loss.py").write_text("def loss(outputs, inputs, labels): return outputs.mean()")
     before = made("train", options[0]), made("prune", options[1])
@@ -159,8 +161,8 @@ def test_a_users_data_function_counts_by_its_source(workplace):
 
 def test_prune_reads_the_channel_multiple_of_the_target_unless_it_has_its_own():
     jetson = load_target("jetson").target
-    assert target_facts(PruneOptions(macs_ratio=0.5), jetson) == {"channel_multiple": 16.0}
-    assert target_facts(PruneOptions(macs_ratio=0.5, multiple_of=4), jetson) == {}
+    assert target_facts(PruneOptions(budget={"macs_ratio": 0.5}), jetson) == {"channel_multiple": 16.0}
+    assert target_facts(PruneOptions(budget={"macs_ratio": 0.5}, multiple_of=4), jetson) == {}
     assert target_facts(QuantizeOptions(), jetson) == {}
 
 

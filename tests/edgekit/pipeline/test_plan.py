@@ -34,21 +34,21 @@ def planned(tmp_path, monkeypatch):
 
 
 def test_steps_stand_in_order_after_the_load_and_the_teacher_has_its_own(planned):
-    plan = planned(TEACHER + "steps: [train, {prune: {macs_ratio: 0.5}}, distill, reparam, quantize]")
+    plan = planned(TEACHER + "steps: [train, {prune: {budget: {macs_ratio: 0.5}}}, distill, reparam, quantize]")
     assert [step.name for step in plan.steps] == ["load", "train", "prune", "distill", "reparam", "quantize"]
     assert [step.name for step in plan.teacher] == ["load", "train"]
-    assert plan.steps[2].options.macs_ratio == 0.5
+    assert plan.steps[2].options.budget.macs_ratio == 0.5
     assert not any(step.cached for step in plan.steps)
     assert plan.name == "digits-test-jetson-orin-nano"
 
 
 def test_the_float_reference_is_the_last_step_that_only_learned(planned):
-    assert planned("steps: [train, train, {prune: {macs_ratio: 0.5}}, train]").reference == 2
+    assert planned("steps: [train, train, {prune: {budget: {macs_ratio: 0.5}}}, train]").reference == 2
     assert planned("steps: [quantize]").reference == 0
     assert planned("steps: []").reference == 0
 
 
-@pytest.mark.parametrize("late", ["train", "{prune: {macs_ratio: 0.5}}", "reparam", "quantize"])
+@pytest.mark.parametrize("late", ["train", "{prune: {budget: {macs_ratio: 0.5}}}", "reparam", "quantize"])
 def test_nothing_comes_after_quantize(planned, late):
     with pytest.raises(PassError) as caught:
         planned(f"steps: [reparam, quantize, {late}]")
@@ -120,7 +120,7 @@ def test_a_teacher_that_learns_longer_changes_distill_but_not_what_is_before_it(
 
 
 def test_targets_share_steps_unless_one_reads_a_fact_of_theirs(planned):
-    text = "steps: [train, {prune: {macs_ratio: 0.5}}]"
+    text = "steps: [train, {prune: {budget: {macs_ratio: 0.5}}}]"
     jetson, x86 = planned(text), planned(text, target="cpu-x86-64")  # channel multiples 16 and 8
     assert [a.key.key == b.key.key for a, b in zip(jetson.steps, x86.steps, strict=True)] == [True, True, False]
 

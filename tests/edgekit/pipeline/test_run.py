@@ -15,8 +15,10 @@ from edgekit.pipeline.plan import make_plan
 from edgekit.pipeline.progress import Silent
 from edgekit.pipeline.run import Workshop, run_steps
 from edgekit.schema.calibration import CalibrationRow
+from edgekit.schema.distill import DistillOptions
 from edgekit.schema.load import load_recipe, load_target
-from edgekit.schema.passes import DistillOptions, PruneOptions, TrainOptions
+from edgekit.schema.prune import PruneOptions
+from edgekit.schema.train import TrainOptions
 from edgekit.store.steps import StepStore
 
 calls: list[str] = []
@@ -81,7 +83,7 @@ def run(workplace):
 
 
 def test_steps_run_in_order_and_rows_say_what_was_before_and_after(run):
-    stages, _ = run("steps: [{train: {epochs: 3}}, {prune: {macs_ratio: 0.5}}]")
+    stages, _ = run("steps: [{train: {epochs: 3}}, {prune: {budget: {macs_ratio: 0.5}}}]")
     assert calls == ["TrainOptions", "PruneOptions"]
     load, train, prune = stages.rows
     assert (load.name, load.before, load.options) == ("load", None, {"factory": "own_code:network"})
@@ -103,13 +105,13 @@ def test_the_selection_metric_is_that_of_the_users_own_function(run):
 
 
 def test_a_second_run_runs_nothing_and_reads_no_data(run):
-    first, _ = run("steps: [train, {prune: {macs_ratio: 0.5}}]")
+    first, _ = run("steps: [train, {prune: {budget: {macs_ratio: 0.5}}}]")
     calls.clear()
 
     def refuse(name: str):
         raise AssertionError("data were read")
 
-    second, plan = run("steps: [train, {prune: {macs_ratio: 0.5}}]", load_data=refuse)
+    second, plan = run("steps: [train, {prune: {budget: {macs_ratio: 0.5}}}]", load_data=refuse)
     assert calls == []
     assert all(step.cached for step in plan.steps)
     assert [row.cached for row in first.rows] == [False] * 3
@@ -122,11 +124,11 @@ def test_a_second_run_runs_nothing_and_reads_no_data(run):
 def test_a_build_that_failed_goes_on_after_its_last_finished_step_with_its_checkpoints(run):
     broken.add("PruneOptions")
     with pytest.raises(PassError):
-        run("steps: [train, {prune: {macs_ratio: 0.5}}]")
+        run("steps: [train, {prune: {budget: {macs_ratio: 0.5}}}]")
     _, plan = None, None
     broken.clear()
     calls.clear()
-    stages, plan = run("steps: [train, {prune: {macs_ratio: 0.5}}]")
+    stages, plan = run("steps: [train, {prune: {budget: {macs_ratio: 0.5}}}]")
     assert calls == ["PruneOptions"]
     assert [row.cached for row in stages.rows] == [True, True, False]
     assert not (run.store.root / "unfinished" / plan.steps[2].key.key).exists()

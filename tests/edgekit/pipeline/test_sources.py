@@ -75,7 +75,7 @@ def test_nothing_of_the_users_is_run(workplace):
     (workplace / "own_code.py").write_text("raise SystemExit(9)\n")
     code = (
         "import sys; from edgekit.pipeline.sources import follow_modules; follow_modules(['own_code', "
-        "'edgekit.passes.prune']); print(sorted({'torch', 'own_code', 'torch_pruning'} & set(sys.modules)))"
+        "'edgekit.passes.prune.prune']); print(sorted({'torch', 'own_code', 'torch_pruning'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ data: digits
 steps:
   - train: {epochs: 2}
   - reparam
-  - prune: {macs_ratio: 0.5, importance: magnitude}
+  - prune: {budget: {macs_ratio: 0.5}, importance: magnitude}
 """
 
 

@@ -37,13 +37,13 @@ def test_every_pass_says_where_it_was_published():
 
 
 def test_options_are_parsed_by_the_class_of_their_pass():
-    for given in ({}, {"macs_ratio": 0.5, "channel_ratio": 0.5}):
+    for given in ({}, {"budget": {"macs_ratio": 0.5}, "channel_ratio": 0.5}):
         with pytest.raises(SchemaError) as caught:
             parse_options(Step(name="prune", options=given), "x.yaml: steps.0")
-        assert caught.value.what == "set exactly one of macs_ratio, channel_ratio"
-    options = parse_options(Step(name="prune", options={"macs_ratio": 0.5}), "x.yaml: steps.0")
+        assert caught.value.what == "set exactly one of budget, channel_ratio"
+    options = parse_options(Step(name="prune", options={"budget": {"macs_ratio": 0.5}}), "x.yaml: steps.0")
     assert type(options) is PASS_OPTIONS["prune"]
-    assert options.macs_ratio == 0.5
+    assert options.budget.macs_ratio == 0.5
     with pytest.raises(SchemaError) as caught:
-        parse_options(Step(name="prune", options={"macs_ratio": 2}), "x.yaml: steps.0")
-    assert caught.value.where == "x.yaml: steps.0.prune.macs_ratio"
+        parse_options(Step(name="prune", options={"budget": {"macs_ratio": 2}}), "x.yaml: steps.0")
+    assert caught.value.where == "x.yaml: steps.0.prune.budget.macs_ratio"

@@ -44,7 +44,7 @@ def test_the_digest_depends_on_what_is_said_not_on_where_it_lies(folder, tmp_pat
 def test_a_variable_that_decides_what_is_built_counts_in_the_digest(folder):
     rewrite(folder, "importance: magnitude", "importance: '${RANK:-taylor}'")
     default = load(folder)
-    assert default.recipe.steps[2].options == {"macs_ratio": 0.5, "importance": "taylor"}
+    assert default.recipe.steps[2].options == {"budget": {"macs_ratio": 0.5}, "importance": "taylor"}
     assert load(folder, environment={**ENVIRONMENT, "RANK": "taylor"}).digest == default.digest
     assert load(folder, environment={**ENVIRONMENT, "RANK": "magnitude"}).digest != default.digest
 

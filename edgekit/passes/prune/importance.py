@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
-from edgekit.passes.groups import ChannelGroup, Member
 from edgekit.passes.losses import LossFunction, find_loss
+from edgekit.passes.prune.groups import ChannelGroup, Member
 
 Importance = Literal["magnitude", "bn_scale", "taylor"]
 _BATCH = 32

@@ -14,11 +14,11 @@ from edgekit.nets.count import count_macs
 from edgekit.nets.edits import Keep, apply_edits
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
-from edgekit.passes.groups import ChannelGroup, find_groups
-from edgekit.passes.importance import saliency, score_channels
+from edgekit.passes.prune.groups import ChannelGroup, find_groups
+from edgekit.passes.prune.importance import saliency, score_channels
+from edgekit.passes.prune.widths import Choice, MacsModel, Removed, achievable_widths
 from edgekit.passes.recalibrate import recalibrate_norms
-from edgekit.passes.widths import Choice, MacsModel, Removed, achievable_widths
-from edgekit.schema.passes import PruneOptions
+from edgekit.schema.prune import PruneOptions
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def prune(model: Model, options: PruneOptions, context: Context) -> Model:
     """The model with fewer channels. Every new width is a multiple of `multiple_of`, or else the target's.
 
-    `macs_ratio` cuts, over all layers or with one ratio for each (`global_ranking`), until at most this share of
+    `budget` cuts, over all layers or with one ratio for each (`global_ranking`), until at most this share of
     multiply-accumulates is left; `channel_ratio` cuts each group of channels by itself. Groups that cannot be cut, and
     those that no allowed width is below, stay whole and are logged with the reason.
 
@@ -83,18 +83,20 @@ def _choice(model: Model, options: PruneOptions, context: Context, multiple: int
 def _choose(model: Model, options: PruneOptions, choice: Choice) -> Removed:
     if options.channel_ratio is not None:
         return choice.remove_ratio(options.channel_ratio)
-    assert options.macs_ratio is not None
+    assert options.budget is not None
+    if options.budget.name != "macs_ratio":
+        raise NotImplementedError
     macs = MacsModel.of(model)
     whole = macs.total(choice.groups, {})
-    bound = int(options.macs_ratio * whole)
+    bound = int(options.budget.limit * whole)
     search = choice.remove_globally if options.global_ranking else choice.remove_evenly
     removed = search(lambda trial: macs.total(choice.groups, trial), bound) if choice.groups else {}
     least = macs.total(choice.groups, removed)
     if least > bound:
         raise PassError(
-            what=f"macs_ratio {options.macs_ratio:g} cannot be reached: at least {least / whole:.3f} of the MACs stay",
+            what=f"a budget of {options.budget.limit:g} cannot be reached: {least / whole:.3f} of the MACs stay",
             where="step prune",
-            fix="raise macs_ratio, or lower min_keep_ratio or multiple_of; the log names what stays whole",
+            fix="raise macs_ratio or lower min_keep_ratio or multiple_of; the log names what stays whole",
         )
     return removed
 

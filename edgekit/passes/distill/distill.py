@@ -16,7 +16,7 @@ from edgekit.nets.steps import on_samples
 from edgekit.passes.context import Context
 from edgekit.passes.loop import digest_state, fit
 from edgekit.passes.losses import Inputs, find_loss, only_output
-from edgekit.schema.passes import DistillOptions
+from edgekit.schema.distill import DistillOptions
 
 TeacherTerm: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]
 

@@ -6,10 +6,10 @@ from torch import nn
 
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
-from edgekit.passes.distill import TEACHER_TERMS, distill
+from edgekit.passes.distill.distill import TEACHER_TERMS, distill
 from edgekit.passes.loop import digest_state
+from edgekit.schema.distill import DistillOptions
 from edgekit.schema.losses import LOSS_NAMES
-from edgekit.schema.passes import DistillOptions
 
 LOG_3 = math.log(3)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgekit.nets.count import count_macs
 from edgekit.nets.model import Model
-from edgekit.passes.groups import ChannelGroup
+from edgekit.passes.prune.groups import ChannelGroup
 
 Removed = dict[str, tuple[int, ...]]
 """Channels to cut from each group, by the group's root, ascending."""

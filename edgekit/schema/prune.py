@@ -1,0 +1,78 @@
+"""Options of structured pruning. No torch here."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from edgekit.schema.base import Options, refusal
+from edgekit.schema.losses import LOSS_DESCRIPTION, LossName
+
+PruneQuantity = Literal["macs_ratio", "params_ratio", "size_ratio", "latency_ratio", "latency_ms"]
+
+
+class PruneBudget(Options):
+    """What the smaller network may cost; one of the five. A ratio is the share of the network before that is left."""
+
+    macs_ratio: float | None = Field(None, gt=0, lt=1, description="of multiply-accumulates")
+    params_ratio: float | None = Field(None, gt=0, lt=1, description="of parameters")
+    size_ratio: float | None = Field(None, gt=0, lt=1, description="of bytes of all stored tensors")
+    latency_ratio: float | None = Field(
+        None, gt=0, lt=1, description="of the p50 of the target's first artifact on the device that --device names"
+    )
+    latency_ms: float | None = Field(None, gt=0, description="that p50 itself")
+
+    @model_validator(mode="after")
+    def _one_quantity(self) -> "PruneBudget":
+        if len(self._given) != 1:
+            raise ValueError(f"set exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def _given(self) -> dict[PruneQuantity, float]:
+        named: dict[PruneQuantity, float | None] = {
+            "macs_ratio": self.macs_ratio,
+            "params_ratio": self.params_ratio,
+            "size_ratio": self.size_ratio,
+            "latency_ratio": self.latency_ratio,
+            "latency_ms": self.latency_ms,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def name(self) -> PruneQuantity:
+        """The quantity that is bounded."""
+        return next(iter(self._given))
+
+    @property
+    def limit(self) -> float:
+        """Its bound."""
+        return self._given[self.name]
+
+
+class PruneOptions(Options):
+    """Structured channel pruning by dependency graph, Fang et al., arXiv:2301.12900."""
+
+    budget: PruneBudget | None = Field(None, description="what may be left; the search stops at or below it")
+    channel_ratio: float | None = Field(None, gt=0, lt=1, description="share of channels removed in every layer")
+    importance: Literal["magnitude", "bn_scale", "taylor"] = "magnitude"
+    loss: LossName = Field("cross_entropy", description=f"importance taylor only: {LOSS_DESCRIPTION}")
+    global_ranking: bool = Field(True, description="rank channels over all layers, not within each")
+    min_keep_ratio: float = Field(0.25, gt=0, le=1, description="no layer keeps less than this share of its channels")
+    multiple_of: int | None = Field(None, ge=1, description="kept widths are multiples of this; none: the target's")
+    keep: tuple[str, ...] = Field((), description="layers whose outputs are not pruned; the last linear never is")
+    recalibrate_norms: bool = Field(True, description="re-estimate batch-norm statistics on the calibration split")
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> "PruneOptions":
+        if (self.budget is None) == (self.channel_ratio is None):
+            raise ValueError("set exactly one of budget, channel_ratio")
+        return self
+
+    @model_validator(mode="after")
+    def _a_loss_that_is_used(self) -> "PruneOptions":
+        if self.loss != "cross_entropy" and self.importance != "taylor":
+            raise refusal(
+                f"a loss with importance {self.importance}, which looks at weights alone",
+                "set `importance: taylor`, or remove the loss",
+            )
+        return self
