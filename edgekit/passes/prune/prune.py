@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,9 +10,10 @@ from torch.utils import _pytree as pytree
 
 from edgekit.errors import PassError
 from edgekit.nets.count import count_macs
-from edgekit.nets.edits import Keep, apply_edits
+from edgekit.nets.edits import apply_edits
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
+from edgekit.passes.prune.cut import keep_edits
 from edgekit.passes.prune.groups import ChannelGroup, find_groups
 from edgekit.passes.prune.importance import saliency, score_channels
 from edgekit.passes.prune.widths import Choice, MacsModel, Removed, achievable_widths
@@ -99,24 +99,6 @@ def _choose(model: Model, options: PruneOptions, choice: Choice) -> Removed:
             fix="raise macs_ratio or lower min_keep_ratio or multiple_of; the log names what stays whole",
         )
     return removed
-
-
-def keep_edits(model: Model, groups: Sequence[ChannelGroup], removed: Mapping[str, Sequence[int]]) -> list[Keep]:
-    """One edit for each side of each layer that loses channels, with indices of the given model's layers."""
-    cut: dict[tuple[str, str], set[int]] = {}
-    for group in groups:
-        for member in group.members:
-            for channel in removed[group.root]:
-                cut.setdefault((member.layer, member.side), set()).update(member.channels[channel])
-    edits = []
-    for name, layer in model.network.named_modules():
-        for side, axis in (("out", 0), ("in", 1)):
-            gone = cut.get((name, side))
-            if gone:
-                tensor = next(iter(layer.state_dict().values()))
-                kept = tuple(index for index in range(tensor.shape[axis]) if index not in gone)
-                edits.append(Keep.model_validate({"layer": name, "side": side, "indices": kept}))
-    return edits
 
 
 def _check_outputs(model: Model, pruned: Model) -> None:
