@@ -77,13 +77,13 @@ class OverTime(nn.Module):
         self, step: Step, specs: Sequence[InputSpec], outputs: Sequence[str], *, answers: bool = False
     ) -> None:
         super().__init__()
-        self._step, self._specs, self._outputs = step, tuple(specs), tuple(outputs)
+        self.step, self._specs, self._outputs = step, tuple(specs), tuple(outputs)
         states = declared_states(specs) if answers else {}
         self._given = [name for name in outputs if name not in states]
 
     def forward(self, *sequences: Tensor) -> tuple[Tensor, ...]:
         """Sequences (N, T, ...) of every input that is no state -> the outputs of the last step, in their order."""
-        *_, (_, made) = _over_time(self._step, self._specs, self._outputs, sequences)
+        *_, (_, made) = _over_time(self.step, self._specs, self._outputs, sequences)
         return tuple(made[name] for name in self._given)
 
 

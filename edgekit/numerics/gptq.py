@@ -26,7 +26,8 @@ def gptq(
 
     Scales are given, those of groups too, so the order of the inputs is free and nothing has to be stored of it (the
     paper's code calls this static groups). An input that was never anything but 0 says nothing of its weights. They
-    are rounded to nearest; the paper's code makes them 0, which other samples may notice.
+    are rounded to nearest; the paper's code makes them 0, which other samples may notice. A weight that is 0 stays 0,
+    whatever errors come to it, and hands them on: sparse weights keep their pattern.
 
     Args:
         weight: (G, O, K): O outputs of K inputs in each of G groups of a convolution; G is 1 for a linear layer.
@@ -46,6 +47,7 @@ def gptq(
         order = hessian.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
     columns = order[:, None].expand_as(left)
     left, spread = left.gather(2, columns), spread.gather(2, columns)
+    absent = left == 0
     upper = _inverse_factor(hessian.double(), order)
     found = torch.empty_like(left)
     inputs = left.shape[2]
@@ -53,7 +55,7 @@ def gptq(
         stop = min(start + block, inputs)
         errors = left.new_zeros(*left.shape[:2], stop - start)
         for i in range(start, stop):
-            found[..., i] = nearest(left[..., i] / spread[..., i])
+            found[..., i] = nearest(left[..., i] / spread[..., i]).masked_fill_(absent[..., i], 0)
             error = (left[..., i] - found[..., i] * spread[..., i]) / upper[:, i, i, None]
             left[..., i:stop] -= error[..., None] * upper[:, None, i, i:stop]
             errors[..., i - start] = error

@@ -30,6 +30,7 @@ class Checkpoint:
         epochs: epochs that are done.
         optimizer: state of each parameter, in the optimizer's order.
         average: the moving average and the number of its updates, if one is kept.
+        masks: which weights are held at zero, if any are.
     """
 
     run: str
@@ -38,12 +39,14 @@ class Checkpoint:
     optimizer: OptimizerState
     average: dict[str, Tensor] | None = None
     average_step: int = 0
+    masks: dict[str, Tensor] | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint of a step in place of its last one; a kill leaves one of the two whole."""
     tensors = {f"network.{name}": tensor for name, tensor in checkpoint.network.items()}
     tensors.update({f"average.{name}": tensor for name, tensor in (checkpoint.average or {}).items()})
+    tensors.update({f"masks.{name}": tensor for name, tensor in (checkpoint.masks or {}).items()})
     scalars: dict[str, dict[str, Scalar]] = {}
     for index, state in checkpoint.optimizer.items():
         for key, value in state.items():
@@ -56,6 +59,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "epochs": checkpoint.epochs,
         "average": checkpoint.average is not None,
         "average_step": checkpoint.average_step,
+        "masks": checkpoint.masks is not None,
         "optimizer": scalars,
     }
     # clones: safetensors refuses tensors that share memory, as tied weights do
@@ -100,7 +104,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def _parse(header: dict[str, object], tensors: dict[str, Tensor]) -> Checkpoint:
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "masks": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, rest = name.split(".", 1)
         parts[part][rest] = tensor
@@ -120,6 +124,7 @@ def _parse(header: dict[str, object], tensors: dict[str, Tensor]) -> Checkpoint:
         optimizer=optimizer,
         average=parts["average"] if header["average"] else None,
         average_step=int(str(header["average_step"])),
+        masks=parts["masks"] if header["masks"] else None,
     )
 
 

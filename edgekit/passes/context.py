@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from torch import nn
 
@@ -15,7 +15,10 @@ from edgekit.nets.model import Model
 from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.precision import GuardRow, MixedRow
 from edgekit.schema.profile import Profile
+from edgekit.schema.sparsity import SparsityRow
 from edgekit.schema.target import Target
+
+Found: TypeAlias = CalibrationRow | GuardRow | MixedRow | SparsityRow
 
 
 class Progress(Protocol):
@@ -25,7 +28,7 @@ class Progress(Protocol):
         """`done` of `total` units are finished."""
 
 
-def _forget(found: CalibrationRow | GuardRow | MixedRow) -> None:
+def _forget(found: Found) -> None:
     pass
 
 
@@ -53,4 +56,4 @@ class Context:
     seed: int
     progress: Progress
     folder: Path
-    record: Callable[[CalibrationRow | GuardRow | MixedRow], None] = _forget
+    record: Callable[[Found], None] = _forget

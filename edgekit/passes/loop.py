@@ -20,6 +20,7 @@ from edgekit.passes.checkpoint import Checkpoint, load_checkpoint, restore_optim
 from edgekit.passes.context import Context
 from edgekit.passes.losses import LossFunction
 from edgekit.passes.settings import reproducible
+from edgekit.passes.sparsity.masks import Masks, warn_of_lost_zeros
 from edgekit.schema.train import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -81,13 +82,18 @@ def fit(
     with reproducible(context.seed, accelerator.device):
         wrapped, prepared = accelerator.prepare(network, optimizer)
         average = MovingAverage(network, options.ema_decay) if options.ema_decay else None
-        training = _Training(accelerator, wrapped, network, prepared, average, samples, options, loss, context, step)
+        masks = _masks(network, options, samples, accelerator, step)
+        training = _Training(
+            accelerator, wrapped, network, prepared, average, masks, samples, options, loss, context, step
+        )
         for epoch in range(_resume(training, run), options.epochs):
             training.epoch(epoch)
             _checkpoint(training, run, epoch + 1)
         accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
         if average is not None:
             network.load_state_dict(average.tensors)
+        if masks is not None:
+            context.record(masks.row())
     for parameter in network.parameters():
         parameter.grad = None
     network.to("cpu").eval()
@@ -100,6 +106,7 @@ class _Training:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     average: MovingAverage | None
+    masks: Masks | None
     samples: Samples
     options: TrainOptions
     loss: LossFunction
@@ -113,8 +120,7 @@ class _Training:
         torch.manual_seed(seed + accelerator.process_index)  # dropout
         order = torch.randperm(len(self.samples), generator=generator)
         batches = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
-        if len(batches[-1]) < 2 * accelerator.num_processes:
-            batches = batches[:-1]
+        batches = batches[: _batches(len(order), options.batch_size, accelerator)]
         steps = len(batches) * options.epochs
         warmup = int(steps * options.warmup_ratio)
         self.wrapped.train()
@@ -122,6 +128,8 @@ class _Training:
             done = epoch * len(batches) + index
             for group in self.optimizer.param_groups:
                 group["lr"] = options.learning_rate * learning_rate_factor(done, steps, warmup)
+            if self.masks is not None:
+                self.masks.before(done)
             augmentation = Augmentation.draw(len(batch), options.augment, options.shift_pixels, generator)
             value = self._descend(batch, augmentation)
             place = f"epoch {epoch + 1} of {options.epochs}"
@@ -148,9 +156,30 @@ class _Training:
         # gradients are averaged over processes, so an uneven share must weigh what it holds
         accelerator.backward(value * (len(mine) * accelerator.num_processes / len(batch)))
         self.optimizer.step()
+        if self.masks is not None:
+            self.masks.apply()
         if self.average is not None:
             self.average.update(self.network)
+            if self.masks is not None:
+                self.masks.apply_to(self.average.tensors)
         return value.item()
+
+
+def _batches(count: int, size: int, accelerator: Accelerator) -> int:
+    """Batches of an epoch: a last one with fewer than two samples a process is none."""
+    whole, rest = divmod(count, size)
+    return whole + int(rest >= 2 * accelerator.num_processes)
+
+
+def _masks(
+    network: nn.Module, options: TrainOptions, samples: Samples, accelerator: Accelerator, step: str
+) -> Masks | None:
+    if options.sparsity is None:
+        warn_of_lost_zeros(network, step)
+        return None
+    steps = _batches(len(samples), options.batch_size, accelerator) * options.epochs
+    inputs = tuple(tensor[:2].to(accelerator.device) for tensor in samples.inputs)
+    return Masks(network, options.sparsity, steps, inputs, step)
 
 
 def _training_samples(network: nn.Module, context: Context, step: str, augment: Sequence[str]) -> Samples:
@@ -218,6 +247,8 @@ def _resume(training: _Training, run: str) -> int:
     restore_optimizer(training.optimizer, found.optimizer)
     if training.average is not None and found.average is not None:
         training.average.restore(found.average, found.average_step)
+    if training.masks is not None and found.masks is not None:
+        training.masks.restore(found.masks)
     logger.info("step %s: going on after epoch %d of %d", training.step, found.epochs, training.options.epochs)
     return found.epochs
 
@@ -234,6 +265,7 @@ def _checkpoint(training: _Training, run: str, epochs: int) -> None:
                 optimizer=training.optimizer.state_dict()["state"],
                 average=None if average is None else average.tensors,
                 average_step=0 if average is None else average.step,
+                masks=None if training.masks is None else training.masks.tensors,
             ),
         )
     accelerator.wait_for_everyone()

@@ -39,12 +39,18 @@ from edgekit.schema.manifest import Measure, Skipped, StepRow
 from edgekit.schema.precision import GuardRow, MixedRow
 from edgekit.schema.profile import Profile
 from edgekit.schema.recipe import ModelSource
+from edgekit.schema.sparsity import SparsityRow
 from edgekit.store.steps import StepStore
 
 _log = logging.getLogger(__name__)
 _MEASURE, _RECORDS, _MODEL = "measure.json", "records.json", "model"
 # what a pass may record -> the key of it in the step's row
-_KEYS: Mapping[type[Record], str] = {CalibrationRow: "calibration", GuardRow: "guard", MixedRow: "mixed"}
+_KEYS: Mapping[type[Record], str] = {
+    CalibrationRow: "calibration",
+    GuardRow: "guard",
+    MixedRow: "mixed",
+    SparsityRow: "sparsity",
+}
 
 
 class Stage:

@@ -11,6 +11,7 @@ from edgekit.schema.postprocess import Postprocess
 from edgekit.schema.precision import GuardRow, KeptHigh, MixedRow
 from edgekit.schema.profile import Conditions, Energy
 from edgekit.schema.scheme import ArtifactPrecision
+from edgekit.schema.sparsity import SparsityRow
 from edgekit.schema.tensors import ArtifactTensor, InputSpec, OutputSpec, Preprocess
 
 
@@ -250,6 +251,7 @@ class StepRow(Record):
     calibration: CalibrationRow | None = Field(None, description="quantize only: what its ranges were decided on")
     guard: GuardRow | None = Field(None, description="quantize with mode: auto")
     mixed: MixedRow | None = Field(None, description="quantize with a budget")
+    sparsity: SparsityRow | None = Field(None, description="training with sparsity")
 
 
 class Skipped(Record):

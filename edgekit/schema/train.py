@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from edgekit.schema.base import Options, refusal
 from edgekit.schema.losses import LOSS_DESCRIPTION, LossName
+from edgekit.schema.sparsity import SparsityOptions
 
 
 class TrainOptions(Options):
@@ -25,6 +26,7 @@ class TrainOptions(Options):
         (), description="random mirror; random shift by `shift_pixels`"
     )
     shift_pixels: int = Field(4, ge=0, description="largest shift in pixels each way; the border is zero padded")
+    sparsity: SparsityOptions | None = Field(None, description="weights become zero, or stay zero, while it trains")
 
     @model_validator(mode="after")
     def _smoothing_of_classes(self) -> "TrainOptions":

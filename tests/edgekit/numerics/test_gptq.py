@@ -112,3 +112,14 @@ def test_an_input_that_is_always_zero_is_rounded_to_nearest_and_disturbs_no_othe
 def test_inputs_that_are_all_zero_are_no_error() -> None:
     weight, scale, _ = _layer()
     assert gptq(weight, scale, torch.zeros(1, INPUTS, INPUTS), _nearest).equal(_nearest(weight / scale))
+
+
+def test_a_weight_of_zero_stays_zero_and_its_error_is_made_up_for() -> None:
+    weight, scale, inputs = _layer()
+    weight[0, :, ::3] = 0
+    hessian = inputs @ inputs.transpose(1, 2)
+    found = gptq(weight, scale, hessian, _nearest)
+    assert (found[0, :, ::3] == 0).all()
+    nearest = _nearest(weight / scale)
+    errors = [(((points * scale) - weight) @ inputs).square().sum() for points in (found, nearest)]
+    assert errors[0] < 0.8 * errors[1]
