@@ -189,7 +189,7 @@ def check_order(
                 if prefix != "steps":
                     raise PassError("a teacher is not exported, so it is not quantised", at, "remove the step")
                 _check_judged(step, calibration, at, device)
-            if step.name in _LEARNS_FROM_SAMPLES and calibration is not None and calibration.calibration.train is None:
+            if _needs_training(step) and calibration is not None and calibration.calibration.train is None:
                 raise DataError(
                     f"{step.name!r} needs training samples, and {calibration.calibration.name!r} has no train split",
                     at,
@@ -201,6 +201,13 @@ def check_order(
                     at,
                     "add a teacher to the recipe, or a checkpoint to its model",
                 )
+
+
+def _needs_training(step: Step) -> bool:
+    """Whether a step cannot do without training samples. Wrong options are for their own check to refuse."""
+    gates = step.options.get("autobot")
+    elsewhere = isinstance(gates, dict) and gates.get("split") == "calibration"
+    return step.name in _LEARNS_FROM_SAMPLES or (step.options.get("method") == "autobot" and not elsewhere)
 
 
 def _check_judged(step: Step, calibration: LoadedCalibration | None, at: str, device: str | None) -> None:

@@ -26,7 +26,8 @@ PASS_OPTIONS: Mapping[str, type[Options]] = {
 PASS_SOURCES: Mapping[str, str] = {
     "train": "Loshchilov and Hutter, SGDR, arXiv:1608.03983; label smoothing: Szegedy et al., arXiv:1512.00567",
     "distill": "Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, arXiv:1503.02531",
-    "prune": "Fang et al., DepGraph: Towards Any Structural Pruning, arXiv:2301.12900",
+    "prune": "Fang et al., DepGraph: Towards Any Structural Pruning, arXiv:2301.12900; "
+    "gates: Castells and Yeom, AutoBot, arXiv:2111.09635",
     "reparam": "Ding et al., RepVGG: Making VGG-style ConvNets Great Again, arXiv:2101.03697",
     "equalise": "Nagel et al., arXiv:1906.04721; SmoothQuant, arXiv:2211.10438; AWQ, arXiv:2306.00978; "
     "QuaRot, arXiv:2404.00456",

@@ -49,13 +49,29 @@ class PruneBudget(Options):
         return self._given[self.name]
 
 
+class AutobotOptions(Options):
+    """Trainable gates, Castells and Yeom, AutoBot, arXiv:2111.09635; the defaults are those for CIFAR-10."""
+
+    steps: int = Field(200, ge=10, description="batches that the gates are trained on")
+    batch_size: int = Field(64, ge=1, description="samples a step")
+    learning_rate: float = Field(0.6, gt=0, description="of Adam on the logits of the gates; for ImageNet 0.3")
+    beta: float = Field(6.0, gt=0, description="weight of the distance to the budget; for ImageNet 10")
+    gamma: float = Field(0.4, ge=0, description="weight of the gates' distance to 0 or 1; for ImageNet 0.3")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="cross_entropy only; for ImageNet 0.1")
+    split: Literal["train", "calibration"] = Field("train", description="whose samples the gates are trained on")
+
+
 class PruneOptions(Options):
     """Structured channel pruning by dependency graph, Fang et al., arXiv:2301.12900."""
 
     budget: PruneBudget | None = Field(None, description="what may be left; the search stops at or below it")
     channel_ratio: float | None = Field(None, gt=0, lt=1, description="share of channels removed in every layer")
+    method: Literal["ranking", "autobot"] = Field(
+        "ranking", description="channels go by importance, or by gates that are trained to the budget"
+    )
+    autobot: AutobotOptions | None = Field(None, description="method autobot only")
     importance: Literal["magnitude", "bn_scale", "taylor"] = "magnitude"
-    loss: LossName = Field("cross_entropy", description=f"importance taylor only: {LOSS_DESCRIPTION}")
+    loss: LossName = Field("cross_entropy", description=f"importance taylor and method autobot: {LOSS_DESCRIPTION}")
     global_ranking: bool = Field(True, description="rank channels over all layers, not within each")
     min_keep_ratio: float = Field(0.25, gt=0, le=1, description="no layer keeps less than this share of its channels")
     multiple_of: int | None = Field(None, ge=1, description="kept widths are multiples of this; none: the target's")
@@ -69,8 +85,24 @@ class PruneOptions(Options):
         return self
 
     @model_validator(mode="after")
+    def _of_one_method(self) -> "PruneOptions":
+        if self.method == "ranking":
+            if self.autobot is not None:
+                raise refusal("options of autobot with method ranking", "set `method: autobot`, or remove them")
+            return self
+        if self.budget is None:
+            raise refusal("method autobot with a channel_ratio", "set a budget, which gates are trained to")
+        if self.importance != "magnitude" or not self.global_ranking:
+            raise refusal("importance or global_ranking with method autobot, which ranks nothing", "remove them")
+        if self.autobot is not None and self.autobot.label_smoothing and self.loss != "cross_entropy":
+            raise refusal(
+                f"label_smoothing with loss {self.loss}", "remove it: only cross_entropy has classes to smooth"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_loss_that_is_used(self) -> "PruneOptions":
-        if self.loss != "cross_entropy" and self.importance != "taylor":
+        if self.method == "ranking" and self.loss != "cross_entropy" and self.importance != "taylor":
             raise refusal(
                 f"a loss with importance {self.importance}, which looks at weights alone",
                 "set `importance: taylor`, or remove the loss",

@@ -13,6 +13,9 @@ from edgekit.nets.count import count_macs
 from edgekit.nets.edits import apply_edits
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
+from edgekit.passes.prune.autobot.autobot import autobot
+from edgekit.passes.prune.autobot.flops import GatedMacs
+from edgekit.passes.prune.autobot.gates import why_not_gated
 from edgekit.passes.prune.cut import keep_edits
 from edgekit.passes.prune.groups import ChannelGroup, find_groups
 from edgekit.passes.prune.importance import saliency, score_channels
@@ -28,16 +31,17 @@ def prune(model: Model, options: PruneOptions, context: Context) -> Model:
 
     `budget` cuts, over all layers or with one ratio for each (`global_ranking`), until at most this share of
     multiply-accumulates is left; `channel_ratio` cuts each group of channels by itself. Groups that cannot be cut, and
-    those that no allowed width is below, stay whole and are logged with the reason.
+    those that no allowed width is below, stay whole and are logged with the reason. With `method: autobot`, what goes
+    is what trained gates close to meet the budget.
 
     Raises:
         PassError: the bound cannot be met, nothing can be cut, or the pruned network does not run.
 
-    Source: groups, Fang et al., arXiv:2301.12900; scores, see `importance.py`.
+    Source: groups, Fang et al., arXiv:2301.12900; scores, see `importance.py`; gates, see `autobot/`.
     """
     multiple = options.multiple_of or int(context.target.channel_multiple.value)
     choice = _choice(model, options, context, multiple)
-    removed = _choose(model, options, choice)
+    removed = _choose(model, options, choice, context)
     edits = keep_edits(model, choice.groups, removed)
     if not edits:
         raise PassError(
@@ -59,14 +63,19 @@ def prune(model: Model, options: PruneOptions, context: Context) -> Model:
 def _choice(model: Model, options: PruneOptions, context: Context, multiple: int) -> Choice:
     found = find_groups(model, options.keep)
     left = dict(found.left)
-    saliencies = saliency(model.network, options.importance, context.splits.calibration, options.loss)
+    gated = options.method == "autobot"
+    calibration = context.splits.calibration
+    saliencies = {} if gated else saliency(model.network, options.importance, calibration, options.loss)
     groups: list[ChannelGroup] = []
     scores: dict[str, Tensor] = {}
     widths: dict[str, list[int]] = {}
     for group in found.groups:
         allowed = achievable_widths(group.width, multiple, options.min_keep_ratio)
-        score = score_channels(group, saliencies)
-        if score is None:
+        score = torch.ones(group.width) if gated else score_channels(group, saliencies)
+        reason = why_not_gated(group, model.network) if gated else None
+        if reason is not None:
+            left[group.root] = reason
+        elif score is None:
             left[group.root] = f"importance {options.importance} says nothing of it"
         elif len(allowed) == 1:
             left[group.root] = (
@@ -80,7 +89,7 @@ def _choice(model: Model, options: PruneOptions, context: Context, multiple: int
     return Choice(groups, scores, widths)
 
 
-def _choose(model: Model, options: PruneOptions, choice: Choice) -> Removed:
+def _choose(model: Model, options: PruneOptions, choice: Choice, context: Context) -> Removed:
     if options.channel_ratio is not None:
         return choice.remove_ratio(options.channel_ratio)
     assert options.budget is not None
@@ -89,8 +98,14 @@ def _choose(model: Model, options: PruneOptions, choice: Choice) -> Removed:
     macs = MacsModel.of(model)
     whole = macs.total(choice.groups, {})
     bound = int(options.budget.limit * whole)
-    search = choice.remove_globally if options.global_ranking else choice.remove_evenly
-    removed = search(lambda trial: macs.total(choice.groups, trial), bound) if choice.groups else {}
+    if not choice.groups:
+        removed: Removed = {}
+    elif options.method == "autobot":
+        cost = GatedMacs(choice.groups, macs)
+        removed = autobot(model, choice.groups, choice.widths, cost, bound, options, context)
+    else:
+        search = choice.remove_globally if options.global_ranking else choice.remove_evenly
+        removed = search(lambda trial: macs.total(choice.groups, trial), bound)
     least = macs.total(choice.groups, removed)
     if least > bound:
         raise PassError(

@@ -91,14 +91,19 @@ def test_distilling_from_nothing_is_refused_before_anything_runs(planned):
     assert "teacher" in caught.value.fix
 
 
-def test_training_without_a_train_split_is_refused(planned, tmp_path):
+AUTOBOT = "method: autobot, budget: {macs_ratio: 0.5}"
+
+
+@pytest.mark.parametrize("step", ["train", "{prune: {" + AUTOBOT + "}}"])
+def test_training_without_a_train_split_is_refused(step, planned, tmp_path):
     (tmp_path / "calib").mkdir()
     (tmp_path / "calib" / "mine.yaml").write_text(
         "name: mine\nloader: digits\ncalibration: {part: train, count: 9}\ntest: {part: test}\n"
     )
     with pytest.raises(DataError) as caught:
-        planned("steps: [train]", settings=["data=mine"])
+        planned(f"steps: [{step}]", settings=["data=mine"])
     assert "'mine' has no train split" in caught.value.what
+    planned(f"steps: [{{prune: {{{AUTOBOT}, autobot: {{split: calibration}}}}}}]", settings=["data=mine"])
 
 
 def test_a_teacher_that_nothing_asks_for_is_not_planned(planned):

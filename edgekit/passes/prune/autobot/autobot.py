@@ -1,0 +1,70 @@
+"""AutoBot: gates on channels are trained to a budget with the weights fixed, and closed channels go."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+
+from edgekit.data.samples import Samples
+from edgekit.errors import PassError
+from edgekit.nets.model import Model
+from edgekit.nets.steps import on_samples
+from edgekit.passes.context import Context
+from edgekit.passes.losses import find_loss
+from edgekit.passes.prune.autobot.flops import Cost
+from edgekit.passes.prune.autobot.gates import Gates
+from edgekit.passes.prune.autobot.threshold import choose_channels
+from edgekit.passes.prune.autobot.training import Aim, train_gates
+from edgekit.passes.prune.groups import ChannelGroup
+from edgekit.passes.prune.widths import Removed
+from edgekit.schema.prune import AutobotOptions, PruneOptions
+
+logger = logging.getLogger(__name__)
+
+
+def autobot(
+    model: Model,
+    groups: Sequence[ChannelGroup],
+    widths: Mapping[str, Sequence[int]],
+    cost: Cost,
+    bound: float,
+    options: PruneOptions,
+    context: Context,
+) -> Removed:
+    """What to cut from each group, so that the cost is at most `bound` where the widths allow it.
+
+    The survivors are cut out as they are: their gates, near one, are not multiplied into them.
+
+    Args:
+        groups: those that `why_not_gated` has nothing against.
+        widths: what each group can have, falling.
+
+    Raises:
+        PassError: there is no training split, or the loss does not fit or is not finite.
+
+    Source: Castells and Yeom, AutoBot, arXiv:2111.09635, and its code.
+    """
+    own = options.autobot or AutobotOptions()
+    samples = _samples(own, context)
+    network = copy.deepcopy(model.network)
+    gates = Gates(network, groups)
+    loss = find_loss(options.loss, "step prune, method autobot", own.label_smoothing)
+    whole = float(cost.total({}))
+    aim = Aim(loss, cost, bound, whole)
+    logits = gates.by_group(train_gates(on_samples(model, network), gates, aim, samples, own, context))
+    soft = cost.total({root: vector.double().sigmoid().sum() for root, vector in logits.items()})
+    logger.info("prune: gates sum to %.4f of the cost, for a bound of %.4f", soft / whole, bound / whole)
+    return choose_channels(logits, widths, cost, bound)
+
+
+def _samples(options: AutobotOptions, context: Context) -> Samples:
+    if options.split == "calibration":
+        return context.splits.calibration
+    if context.splits.train is None:
+        raise PassError(
+            what="AutoBot trains gates, and there is no training split",
+            where="step prune, method autobot",
+            fix="name a data set that has training samples, set `autobot: {split: calibration}`, or `method: ranking`",
+        )
+    return context.splits.train

@@ -1,0 +1,172 @@
+"""Training of the gates: what they minimise, and the descent."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from edgekit.data.samples import Samples
+from edgekit.errors import PassError
+from edgekit.passes.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
+from edgekit.passes.context import Context
+from edgekit.passes.loop import digest_state
+from edgekit.passes.losses import LossFunction
+from edgekit.passes.prune.autobot.flops import Cost
+from edgekit.passes.prune.autobot.gates import Gates
+from edgekit.passes.settings import reproducible
+from edgekit.schema.prune import AutobotOptions
+
+logger = logging.getLogger(__name__)
+
+INITIAL = math.log(0.9 / 0.1)
+"""Logit of a gate before training: it is open by 0.9."""
+
+_SETTLED = 0.6  # share of the steps after which a state may be the one that is kept
+_BETWEEN_CHECKPOINTS = 20
+
+
+def budget_term(cost: Tensor, target: float, whole: float) -> Tensor:
+    """L_g: 1 for the whole network, 0 at the target, and rising to 1 again below it. () each."""
+    return (cost - target) / (whole - target) if cost > target else 1 - cost / target
+
+
+def binary_term(vectors: Iterable[Tensor]) -> Tensor:
+    """L_h: the mean over vectors of the mean distance of their gates to 0 or 1, whichever is nearer; at most 0.5."""
+    return torch.stack([(gates - gates.detach().round()).abs().mean() for gates in vectors]).mean()
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What the gates are trained to: the loss of the task, at a cost of `target` of `whole`."""
+
+    loss: LossFunction
+    cost: Cost
+    target: float
+    whole: float
+
+
+def train_gates(
+    network: nn.Module, gates: Gates, aim: Aim, samples: Samples, options: AutobotOptions, context: Context
+) -> Tensor:
+    """Logits (len(gates),) of the trained gates, on the CPU.
+
+    L = L_task + beta * L_g + gamma * L_h by Adam on the logits alone; the network is in eval mode and its weights are
+    fixed, so nothing of it changes. Kept is the state of the lowest loss among steps i > 0.6 * steps, since the cost
+    swings around the target at these rates. A step's batch depends on the seed and the step alone, and every 20 steps
+    leave a checkpoint: a run that was killed goes on to the same gates.
+
+    Args:
+        network: takes the inputs of `samples`; the layers that gates stand before are in it.
+
+    Raises:
+        PassError: the loss does not fit the outputs or labels, or is not finite, or a checkpoint is damaged.
+
+    Source: Castells and Yeom, AutoBot, arXiv:2111.09635, and its code.
+    """
+    device = Accelerator().device
+    network.to(device).eval().requires_grad_(False)
+    run = _digest(network, gates, aim, options, context)
+    folder = context.folder / "gates"  # the folder itself is of the training that may follow
+    with reproducible(context.seed, device):
+        training = _Training(network, gates, aim, samples, options, context.seed, device)
+        for step in range(training.resume(folder, run), options.steps):
+            note = training.descend(step)
+            if (step + 1) % _BETWEEN_CHECKPOINTS == 0 or step + 1 == options.steps:
+                training.save(folder, run, step + 1)
+            context.progress(step + 1, options.steps, note)
+    network.to("cpu")
+    return training.best.cpu()
+
+
+class _Training:
+    """The gates as they are, and the best so far."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        gates: Gates,
+        aim: Aim,
+        samples: Samples,
+        options: AutobotOptions,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self._network, self._gates, self._aim, self._samples = network, gates, aim, samples
+        self._options, self._seed, self._device = options, seed, device
+        self._logits = torch.full((len(gates),), INITIAL, device=device, requires_grad=True)
+        self._optimizer = torch.optim.Adam([self._logits], lr=options.learning_rate)
+        self._lowest = math.inf
+        self.best = self._logits.detach().clone()
+
+    def descend(self, step: int) -> str:
+        """One step of Adam; what to tell of it."""
+        options, aim = self._options, self._aim
+        chosen = draw(len(self._samples), options.batch_size, step, self._seed)
+        inputs = tuple(tensor[chosen].to(self._device) for tensor in self._samples.inputs)
+        labels = self._samples.labels[chosen].to(self._device)
+        values = self._logits.sigmoid()
+        with self._gates.applied(values):
+            task = aim.loss(self._network(*inputs), inputs, labels)
+        vectors = self._gates.by_group(values.double())  # double: counts of multiply-accumulates stay exact
+        cost = aim.cost.total({root: vector.sum() for root, vector in vectors.items()})
+        budget = budget_term(cost, aim.target, aim.whole)
+        loss = task + options.beta * budget + options.gamma * binary_term(vectors.values())
+        value = loss.item()
+        if not math.isfinite(value):
+            raise PassError(
+                what=f"the loss of the gates became {value}",
+                where=f"step prune, method autobot, step {step + 1} of {options.steps}",
+                fix="check that the network's outputs are finite; lower autobot.learning_rate",
+            )
+        if step > _SETTLED * options.steps and value < self._lowest:
+            self._lowest, self.best = value, self._logits.detach().clone()
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return f"gates, loss {task.item():.4f}, {cost.item() / aim.whole:.3f} of the cost left"
+
+    def resume(self, folder: Path, run: str) -> int:
+        """Load the run's checkpoint if there is one; the number of steps done."""
+        found = load_checkpoint(folder)
+        if found is None or found.run != run:
+            return 0
+        with torch.no_grad():
+            self._logits.copy_(found.network["logits"])
+        self.best = found.network["best"].to(self._device)
+        self._lowest = float(found.network["lowest"])
+        restore_optimizer(self._optimizer, found.optimizer)
+        logger.info("step prune: going on after step %d of %d of the gates", found.epochs, self._options.steps)
+        return found.epochs
+
+    def save(self, folder: Path, run: str, steps: int) -> None:
+        """Leave a checkpoint after `steps` steps."""
+        tensors = {"logits": self._logits, "best": self.best, "lowest": torch.tensor(self._lowest, dtype=torch.float64)}
+        save_checkpoint(folder, Checkpoint(run, steps, tensors, self._optimizer.state_dict()["state"]))
+
+
+def draw(count: int, batch_size: int, step: int, seed: int) -> Tensor:
+    """Indices of the batch of a step: epochs without repetition, each in an order of its own, whole batches only."""
+    size = min(batch_size, count)
+    epoch, place = divmod(step, count // size)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(count, generator=generator)[place * size : (place + 1) * size]
+
+
+def _digest(network: nn.Module, gates: Gates, aim: Aim, options: AutobotOptions, context: Context) -> str:
+    said = (
+        options.model_dump_json(),
+        str(context.seed),
+        context.splits.digest,
+        str([(group.root, group.width) for group in gates.groups]),
+        str((aim.target, aim.whole)),
+        digest_state(network),
+    )
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()

@@ -1,0 +1,37 @@
+import torch
+from torch import nn
+
+from edgekit.nets.count import count_macs
+from edgekit.nets.edits import apply_edits
+from edgekit.passes.prune.autobot.flops import GatedMacs
+from edgekit.passes.prune.cut import keep_edits
+from edgekit.passes.prune.groups import find_groups
+
+
+def test_whole_it_is_the_count_and_after_a_cut_that_of_the_cut_network(model, draw_cut):
+    groups, masks = draw_cut(model)
+    macs = GatedMacs.of(model, groups)
+    ones = {group.root: torch.ones(group.width, dtype=torch.float64).sum() for group in groups}
+    assert macs.total({}) == macs.total(ones) == count_macs(model)
+    for seed in range(3):
+        groups, masks = draw_cut(model, seed)
+        removed = {root: tuple(torch.nonzero(~mask).flatten().tolist()) for root, mask in masks.items()}
+        edits = keep_edits(model, groups, removed)
+        cut = model.with_(apply_edits(model.network, edits), "prune", edits)
+        assert macs.total({root: mask.double().sum() for root, mask in masks.items()}) == count_macs(cut)
+        assert macs.total({root: int(mask.sum()) for root, mask in masks.items()}) == count_macs(cut)
+
+
+def test_half_open_gates_by_hand_and_their_gradient(make_model):
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, 1, 1), nn.Conv2d(4, 4, 3, 2, 1, groups=4), nn.Conv2d(4, 6, 1), nn.Flatten(), nn.Linear(96, 2)
+    )
+    model = make_model(network, (1, 1, 8, 8))
+    macs = GatedMacs.of(model, find_groups(model).groups)
+    first, second = torch.tensor(2.5, requires_grad=True), torch.tensor(1.5, requires_grad=True)
+    total = macs.total({"0": first, "2": second})
+    # 8x8 maps of 9 taps, 4x4 of 9 each alone, 4x4 of 1, and 16 features a channel into 2
+    assert total.item() == 64 * 9 * 2.5 + 16 * 9 * 2.5 + 16 * 2.5 * 1.5 + 16 * 1.5 * 2
+    total.backward()
+    assert first.grad.item() == 64 * 9 + 16 * 9 + 16 * 1.5
+    assert second.grad.item() == 16 * 2.5 + 32
