@@ -26,7 +26,7 @@ def context_of(splits: Splits, format_name: str = "onnx", seed: int = 0, folder:
         target=load_target(TARGET).target,
         splits=splits,
         score=Score(METRICS["top1"]),
-        teacher=_no_teacher,
+        teachers=_no_teacher,
         measure=lambda _: None,
         lower=lambda model, batch: lower(model, convention, batch).module,
         seed=seed,
@@ -35,5 +35,5 @@ def context_of(splits: Splits, format_name: str = "onnx", seed: int = 0, folder:
     )
 
 
-def _no_teacher() -> Model:
+def _no_teacher() -> tuple[Model, ...]:
     raise PassError("no teacher is trained here", "benchmarks/surroundings.py", "name steps that need none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from edgekit.schema.base import Options
 from edgekit.schema.in_words import default_in_words, values_in_words
 from edgekit.schema.json_schema import json_schema
 from edgekit.schema.pass_options import PASS_OPTIONS, PASS_SOURCES, options_class
+from edgekit.schema.recover import RecoverOptions
 
 
 @click.group()
@@ -46,10 +48,19 @@ def show_pass(name: str, as_json: bool) -> None:
     whole: dict[str, Any] = json_schema(name)
     records: dict[str, Any] = whole.get("$defs", {})
     rows = [
-        (option, values_in_words(schema, records), default_in_words(model, option), schema.get("description", ""))
+        (
+            option,
+            values_in_words(schema, records, _spelled),
+            default_in_words(model, option),
+            schema.get("description", ""),
+        )
         for option, schema in whole["properties"].items()
     ]
     out.print(table("Options", ("option", "values", "default", "description"), rows))
+
+
+def _spelled(name: str, _schema: Mapping[str, Any]) -> str | None:
+    return "options of distill" if name == RecoverOptions.__name__ else None
 
 
 def _summary(model: type[Options]) -> str:

@@ -72,7 +72,7 @@ def plan(
         return
     print_overrides(made.overrides)
     title = f"{made.recipe.recipe.name} -> {made.target.target.name}, data {made.recipe.recipe.data}"
-    console().print(_steps(title, [*made.teacher, *made.steps]))
+    console().print(_steps(title, list(made.every_step)))
     console().print()
     console().print(_artifacts(made.artifacts))
     if explain:
@@ -104,7 +104,7 @@ def _artifacts(artifacts: tuple[PlannedArtifact, ...]) -> RenderableType:
 
 
 def _name(step: PlannedStep) -> str:
-    return f"teacher: {step.name}" if step.who == "teacher" else step.name
+    return step.name if step.who == "model" else f"{step.who}: {step.name}"
 
 
 def _options(step: PlannedStep) -> str:
@@ -120,9 +120,9 @@ def _state(cached: bool) -> str:
 
 
 def _reasons(made: Plan) -> list[tuple[str, tuple[str, ...]]]:
-    makers = {step.key.key: _name(step) for step in (*made.teacher, *made.steps) if not step.cached}
+    makers = {step.key.key: _name(step) for step in made.every_step if not step.cached}
     makers |= {one.export.key: "its export" for one in made.artifacts if not one.cached}
-    steps = [(_name(step), step.why) for step in (*made.teacher, *made.steps) if not step.cached]
+    steps = [(_name(step), step.why) for step in made.every_step if not step.cached]
     artifacts = [(one.variant.title, one.why) for one in made.artifacts if not one.cached]
     return [(name, tuple(_traced(line, makers) for line in why)) for name, why in steps + artifacts]
 
@@ -131,7 +131,7 @@ def _traced(line: str, makers: Mapping[str, str]) -> str:
     """A line that says that another step's key is new, in words; a key is shown cut, but longer than this."""
     name = line.partition(":")[0]
     for key, maker in makers.items():
-        if name in {"input", "teacher"} and key[:40] in line.partition(" -> ")[2]:
+        if name.partition(".")[0] in {"input", "teacher"} and key[:40] in line.partition(" -> ")[2]:
             return f"{name}: {maker} is to do"
     return line
 
@@ -153,7 +153,7 @@ def _document(made: Plan) -> dict[str, object]:
                 "cached": step.cached,
                 "why": list(step.why),
             }
-            for step in (*made.teacher, *made.steps)
+            for step in made.every_step
         ],
         "artifacts": [
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,6 +28,7 @@ class Checkpoint:
     Attributes:
         run: digest of what was being trained on what, and how; another run's checkpoint is not gone on from.
         epochs: epochs that are done.
+        parts: what the loss trains beside the network.
         optimizer: state of each parameter, in the optimizer's order.
         average: the moving average and the number of its updates, if one is kept.
         masks: which weights are held at zero, if any are.
@@ -40,11 +41,13 @@ class Checkpoint:
     average: dict[str, Tensor] | None = None
     average_step: int = 0
     masks: dict[str, Tensor] | None = None
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint of a step in place of its last one; a kill leaves one of the two whole."""
     tensors = {f"network.{name}": tensor for name, tensor in checkpoint.network.items()}
+    tensors.update({f"parts.{name}": tensor for name, tensor in checkpoint.parts.items()})
     tensors.update({f"average.{name}": tensor for name, tensor in (checkpoint.average or {}).items()})
     tensors.update({f"masks.{name}": tensor for name, tensor in (checkpoint.masks or {}).items()})
     scalars: dict[str, dict[str, Scalar]] = {}
@@ -104,7 +107,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def _parse(header: dict[str, object], tensors: dict[str, Tensor]) -> Checkpoint:
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "masks": {}, "optimizer": {}}
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "parts": {}, "average": {}, "masks": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, rest = name.split(".", 1)
         parts[part][rest] = tensor
@@ -125,6 +128,7 @@ def _parse(header: dict[str, object], tensors: dict[str, Tensor]) -> Checkpoint:
         average=parts["average"] if header["average"] else None,
         average_step=int(str(header["average_step"])),
         masks=parts["masks"] if header["masks"] else None,
+        parts=parts["parts"],
     )
 
 

@@ -38,7 +38,7 @@ class Context:
 
     Attributes:
         splits: preprocessed samples; the test split is not among what a pass may read.
-        teacher: the teacher model, trained; raises PassError when the recipe has none and there is no earlier model.
+        teachers: those to learn from, trained, one at least; raises PassError where there is none.
         score: what the recipe judges by.
         measure: latency of a model on the chosen device, or None where nothing measures.
         lower: the Q/DQ program of a quantised model at a batch size, as the target's first convention places it: what
@@ -50,7 +50,7 @@ class Context:
     target: Target
     splits: Splits
     score: Score
-    teacher: Callable[[], Model]
+    teachers: Callable[[], tuple[Model, ...]]
     measure: Callable[[Model], Profile | None]
     lower: Callable[[Model, int], nn.Module]
     seed: int

@@ -52,7 +52,13 @@ def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, obje
 
 
 def fit(
-    network: nn.Module, options: TrainOptions, loss: LossFunction, context: Context, step: str, loss_digest: str = ""
+    network: nn.Module,
+    options: TrainOptions,
+    loss: LossFunction,
+    context: Context,
+    step: str,
+    loss_digest: str = "",
+    parts: nn.Module | None = None,
 ) -> None:
     """Train `network` in place on the training split; it ends on the CPU in eval mode.
 
@@ -63,6 +69,7 @@ def fit(
     Args:
         step: name of the pass, for errors.
         loss_digest: of what `loss` depends on besides the options, such as a teacher's weights.
+        parts: what `loss` holds to be trained with the network, and saved with it.
 
     Raises:
         PassError: there is no training split or nothing to train, augmentation would move pictures away from their
@@ -78,13 +85,14 @@ def fit(
             fix=f"train on at least {least} samples in batches of at least {least}: two for each process",
         )
     run = _digest(network, options, context, step, loss_digest)
-    optimizer = _make_optimizer(network, options)
+    parts = (nn.Module() if parts is None else parts).to(accelerator.device)
+    optimizer = _make_optimizer(nn.ModuleList([network, parts]), options)
     with reproducible(context.seed, accelerator.device):
         wrapped, prepared = accelerator.prepare(network, optimizer)
         average = MovingAverage(network, options.ema_decay) if options.ema_decay else None
         masks = _masks(network, options, samples, accelerator, step)
         training = _Training(
-            accelerator, wrapped, network, prepared, average, masks, samples, options, loss, context, step
+            accelerator, wrapped, network, parts, prepared, average, masks, samples, options, loss, context, step
         )
         for epoch in range(_resume(training, run), options.epochs):
             training.epoch(epoch)
@@ -94,7 +102,7 @@ def fit(
             network.load_state_dict(average.tensors)
         if masks is not None:
             context.record(masks.row())
-    for parameter in network.parameters():
+    for parameter in (*network.parameters(), *parts.parameters()):
         parameter.grad = None
     network.to("cpu").eval()
 
@@ -104,6 +112,7 @@ class _Training:
     accelerator: Accelerator
     wrapped: nn.Module
     network: nn.Module
+    parts: nn.Module
     optimizer: torch.optim.Optimizer
     average: MovingAverage | None
     masks: Masks | None
@@ -155,6 +164,10 @@ class _Training:
         value = self.loss(self.wrapped(*inputs), inputs, labels)
         # gradients are averaged over processes, so an uneven share must weigh what it holds
         accelerator.backward(value * (len(mine) * accelerator.num_processes / len(batch)))
+        if accelerator.num_processes > 1:  # those of the network are averaged by its wrapper
+            for parameter in self.parts.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
         self.optimizer.step()
         if self.masks is not None:
             self.masks.apply()
@@ -244,6 +257,7 @@ def _resume(training: _Training, run: str) -> int:
         )
         return 0
     training.network.load_state_dict(found.network)
+    training.parts.load_state_dict(found.parts)
     restore_optimizer(training.optimizer, found.optimizer)
     if training.average is not None and found.average is not None:
         training.average.restore(found.average, found.average_step)
@@ -262,6 +276,7 @@ def _checkpoint(training: _Training, run: str, epochs: int) -> None:
                 run=run,
                 epochs=epochs,
                 network=training.network.state_dict(),
+                parts=training.parts.state_dict(),
                 optimizer=training.optimizer.state_dict()["state"],
                 average=None if average is None else average.tensors,
                 average_step=0 if average is None else average.step,

@@ -192,8 +192,7 @@ def _parity_samples(
 
 def _materials(plan: Plan, libraries: dict[str, str]) -> Materials:
     sources = {"model": plan.recipe.recipe.model}
-    if plan.recipe.recipe.teacher is not None:
-        sources["teacher"] = plan.recipe.recipe.teacher.model
+    sources |= {who: teacher.model for who, teacher in plan.recipe.recipe.taught_by.items()}
     checkpoints = {name: weights_digest(source) for name, source in sources.items() if source.files}
     data = DataSet(plan.recipe.recipe.data)
     if plan.calibration is not None:

@@ -152,7 +152,7 @@ def quantise_network(
             target=target,
             splits=Splits(None, Samples(inputs, torch.zeros(len(inputs[0]), dtype=torch.int64)), None, digest=""),
             score=Score.of(MetricSpec(name="top1")),
-            teacher=_no_teacher,
+            teachers=_no_teacher,
             measure=lambda model: None,
             lower=lambda model, batch: _lower(target, model, batch),
             seed=0,

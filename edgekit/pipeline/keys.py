@@ -164,7 +164,7 @@ def pass_key(
     options: Options,
     seed: int,
     source: str,
-    teacher: str | None,
+    teachers: Sequence[str],
     around: Surroundings,
     load: Callable[[], object],
 ) -> Keyed:
@@ -172,7 +172,7 @@ def pass_key(
 
     Args:
         source: key of the model that the step is given.
-        teacher: key of the teacher as it will be; None for a pass that asks for none.
+        teachers: key of each teacher as it will be; none for a pass that asks for none.
         load: the row's function that imports the pass.
     """
     return keyed(
@@ -181,7 +181,7 @@ def pass_key(
             "options": options.model_dump(mode="json"),
             "seed": seed,
             "input": source,
-            "teacher": teacher,
+            "teacher": teachers[0] if len(teachers) == 1 else list(teachers) or None,
             "target": target_facts(options, around.target, around.device),
             **_made_by(options, around.target),
             "data": around.data,

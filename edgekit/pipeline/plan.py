@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from edgekit.errors import DataError, PassError
 from edgekit.passes.table import PASSES, Pass, find_pass
@@ -13,16 +13,16 @@ from edgekit.pipeline.choose import Variant, choose_variants
 from edgekit.pipeline.keys import Keyed, Surroundings
 from edgekit.release.gates import merge_gates
 from edgekit.schema.base import Options
+from edgekit.schema.distill import ENSEMBLES, TEACHER_FREE, DistillOptions
 from edgekit.schema.gates import TOLERATED_CODES, Gates
 from edgekit.schema.load import LoadedCalibration, LoadedRecipe, LoadedTarget
 from edgekit.schema.manifest import Override
 from edgekit.schema.passes import QuantizeOptions
 from edgekit.schema.recipe import ModelSource, Recipe, Step
+from edgekit.schema.recover import PlacedStep, spell_out
 from edgekit.schema.scheme import ArtifactPrecision, is_minifloat, precision_of
-from edgekit.schema.validate import validate
+from edgekit.schema.validate import place, validate
 from edgekit.store.steps import StepStore
-
-Who = Literal["model", "teacher"]
 
 _LEARNS_FROM_SAMPLES = frozenset({"train", "distill"})
 _LEARNS_FROM_TEACHER = frozenset({"distill"})
@@ -35,12 +35,13 @@ class PlannedStep:
 
     Attributes:
         name: of the pass; `load` for the network as the recipe describes it.
+        who: `model`, or the key of the teacher that it is a step of.
         options: None for `load`.
         why: why it is not stored, one difference a line; empty when it is, or when nobody asked.
     """
 
     name: str
-    who: Who
+    who: str
     options: Options | None
     key: Keyed
     cached: bool
@@ -63,8 +64,8 @@ class Plan:
     """Everything that a build will do.
 
     Attributes:
-        steps: of the model; the first one loads it.
-        teacher: steps of the teacher, likewise; empty when no step asks for one, or it is the model as loaded.
+        steps: of the model; the first one loads it. A `recover` block is one of them.
+        teachers: steps of each teacher, likewise; empty when no step asks for one, or there is no other than the model.
         reference: index in `steps` of the float network that compression is compared with: the last step before the
             first one that does anything else than learn.
         calibration: None where the data come from the user's own function.
@@ -78,7 +79,7 @@ class Plan:
     gates: Gates
     around: Surroundings
     steps: tuple[PlannedStep, ...]
-    teacher: tuple[PlannedStep, ...]
+    teachers: tuple[tuple[PlannedStep, ...], ...]
     reference: int
     artifacts: tuple[PlannedArtifact, ...]
 
@@ -86,6 +87,15 @@ class Plan:
     def name(self) -> str:
         """Name of the bundle's folder."""
         return f"{self.recipe.recipe.name}-{self.target.target.name}"
+
+    @property
+    def every_step(self) -> tuple[PlannedStep, ...]:
+        """Those of the teachers, then those of the model."""
+        return (*(step for chain in self.teachers for step in chain), *self.steps)
+
+    def original(self, index: int) -> int:
+        """Index of the step that step `index` learns from where the recipe has no teacher."""
+        return _original(index, self.reference)
 
     @property
     def parity_codes(self) -> int:
@@ -135,16 +145,15 @@ def make_plan(
         device,
     )
     drafts = _Drafts(store, explain, around, gates, written.seed, where, table)
-    teacher: tuple[PlannedStep, ...] = ()
-    wants_teacher = any(step.name in _LEARNS_FROM_TEACHER for step in written.steps)
-    if written.teacher is not None and wants_teacher:
-        teacher = drafts.chain("teacher", written.teacher.model, written.teacher.steps, None)
-    loaded = drafts.load("model", written.model)
-    teacher_key = teacher[-1].key.key if teacher else loaded.key.key
-    steps = drafts.chain("model", written.model, written.steps, teacher_key)
-    quantised = any(step.name in _QUANTISES for step in written.steps)
-    reference = _reference(written.steps)
-    restructured = any(step.name not in _QUANTISES for step in written.steps[reference:])
+    placed = spell_out(written.steps)
+    teachers: tuple[tuple[PlannedStep, ...], ...] = ()
+    if any(_learns_from_teacher(one.step) for one in placed):
+        taught = written.taught_by.items()
+        teachers = tuple(drafts.chain(who, teacher.model, spell_out(teacher.steps), (), 0) for who, teacher in taught)
+    reference = _reference(placed)
+    steps = drafts.chain("model", written.model, placed, [chain[-1].key.key for chain in teachers], reference)
+    quantised = any(one.step.name in _QUANTISES for one in placed)
+    restructured = any(one.step.name not in _QUANTISES for one in placed[reference:])
     variants = choose_variants(
         target.target,
         written.export,
@@ -155,7 +164,7 @@ def make_plan(
     )
     sources = {"last": steps[-1].key.key, "reference": steps[reference].key.key}
     artifacts = tuple(drafts.artifact(variant, recipe, sources[variant.of]) for variant in variants)
-    return Plan(recipe, target, calibration, gates, around, steps, teacher, reference, artifacts)
+    return Plan(recipe, target, calibration, gates, around, steps, teachers, reference, artifacts)
 
 
 def check_order(
@@ -172,11 +181,13 @@ def check_order(
         PassError: see the messages.
         DataError: a step learns from samples, and there is no train split; or judges by the selection split.
     """
-    lines = [("steps", recipe.steps)] + ([("teacher.steps", recipe.teacher.steps)] if recipe.teacher else [])
-    for prefix, steps in lines:
+    lines = {"model": recipe.steps} | {who: teacher.steps for who, teacher in recipe.taught_by.items()}
+    for who, steps in lines.items():
+        placed = spell_out(steps)
+        reference = _reference(placed)
         quantised_at: int | None = None
-        for i, step in enumerate(steps):
-            at = f"{where}: {prefix}.{i}"
+        for i, one in enumerate(placed):
+            step, at = one.step, _place(where, who, one)
             find_pass(step.name, at, table)
             if quantised_at is not None:
                 raise PassError(
@@ -185,8 +196,8 @@ def check_order(
                     f"move it before step {quantised_at}; quantize is the last step",
                 )
             if step.name in _QUANTISES:
-                quantised_at = i
-                if prefix != "steps":
+                quantised_at = one.index
+                if who != "model":
                     raise PassError("a teacher is not exported, so it is not quantised", at, "remove the step")
                 _check_judged(step, calibration, at, device)
             if _needs_training(step) and calibration is not None and calibration.calibration.train is None:
@@ -195,12 +206,28 @@ def check_order(
                     at,
                     "name a calibration set with `train:`, or remove the step",
                 )
-            if step.name in _LEARNS_FROM_TEACHER and recipe.teacher is None and recipe.model.checkpoint is None:
-                raise PassError(
-                    f"{step.name!r} has nothing to learn from: no `teacher:`, and the model is loaded without weights",
-                    at,
-                    "add a teacher to the recipe, or a checkpoint to its model",
-                )
+            if _learns_from_teacher(step):
+                _check_taught(recipe, step, at, who, untrained=_original(i + 1, reference) == 0)
+
+
+def _check_taught(recipe: Recipe, step: Step, at: str, who: str, *, untrained: bool) -> None:
+    """There is somebody to learn from, in a number that the method takes. `untrained`: but for the model as loaded."""
+    if who != "model":
+        raise PassError("a teacher has no teacher of its own", at, "train the teacher, or set method: uskd")
+    has_weights = recipe.model.checkpoint is not None or recipe.model.file is not None
+    if not recipe.taught_by and untrained and not has_weights:
+        raise PassError(
+            f"{step.name!r} has nothing to learn from: no `teacher:`, and the model is loaded without weights",
+            at,
+            "add a teacher to the recipe, or a checkpoint to its model; or let it `train` before what compresses it",
+        )
+    method = step.options.get("method", DistillOptions.model_fields["method"].default)
+    if len(recipe.taught_by) > 1 and method not in ENSEMBLES:
+        raise PassError(
+            f"method {method} learns from one teacher, and the recipe has {len(recipe.taught_by)}",
+            at,
+            f"set method to one of {', '.join(sorted(ENSEMBLES))}, or keep one teacher",
+        )
 
 
 def _needs_training(step: Step) -> bool:
@@ -246,11 +273,25 @@ def _parity_codes(gates: Gates) -> int:
     return TOLERATED_CODES if bound is None or bound.at_most is None else int(bound.at_most)
 
 
-def _reference(steps: Sequence[Step]) -> int:
+def _reference(steps: Sequence[PlacedStep]) -> int:
     learned = 0
-    while learned < len(steps) and steps[learned].name in _LEARNS_FROM_SAMPLES:
+    while learned < len(steps) and steps[learned].step.name in _LEARNS_FROM_SAMPLES:
         learned += 1
     return learned
+
+
+def _original(index: int, reference: int) -> int:
+    """The network that was not compressed yet: trained by then, or as loaded."""
+    return reference if index > reference else 0
+
+
+def _learns_from_teacher(step: Step) -> bool:
+    return step.name in _LEARNS_FROM_TEACHER and step.options.get("method") not in TEACHER_FREE
+
+
+def _place(where: str, who: str, placed: PlacedStep) -> str:
+    holder = "" if who == "model" else f"{who}."
+    return place(f"{where}: {holder}steps.{placed.index}", placed.keys if placed.recovers else ())
 
 
 @dataclass(frozen=True)
@@ -265,19 +306,17 @@ class _Drafts:
     where: str
     table: Mapping[str, Pass[Any]]
 
-    def load(self, who: Who, source: ModelSource) -> PlannedStep:
-        return self._step("load", who, None, keys.model_key(source, self.seed, self.around))
-
     def chain(
-        self, who: Who, source: ModelSource, steps: Sequence[Step], teacher: str | None
+        self, who: str, source: ModelSource, steps: Sequence[PlacedStep], teachers: Sequence[str], reference: int
     ) -> tuple[PlannedStep, ...]:
-        made = [self.load(who, source)]
-        prefix = "steps" if who == "model" else "teacher.steps"
-        for i, step in enumerate(steps):
-            at = f"{self.where}: {prefix}.{i}"
+        """Steps of one network; without `teachers`, what learns from one learns from the network itself as it was."""
+        made = [self._step("load", who, None, keys.model_key(source, self.seed, self.around))]
+        for one in steps:
+            step, at = one.step, _place(self.where, who, one)
             row = find_pass(step.name, at, self.table)
-            options = validate(row.options, step.options, at, prefix=(step.name,))
-            asked = teacher if step.name in _LEARNS_FROM_TEACHER else None
+            options = validate(row.options, step.options, at, prefix=() if one.recovers else one.keys)
+            original = made[_original(len(made), reference)].key.key
+            asked = (teachers or [original]) if _learns_from_teacher(step) else ()
             key = keys.pass_key(step.name, options, self.seed, made[-1].key.key, asked, self.around, row.load)
             made.append(self._step(step.name, who, options, key))
         return tuple(made)
@@ -292,7 +331,7 @@ class _Drafts:
         why = tuple(line for key in needed for line in self._why(key)) if not cached else ()
         return PlannedArtifact(variant, export, run, cached, why)
 
-    def _step(self, name: str, who: Who, options: Options | None, key: Keyed) -> PlannedStep:
+    def _step(self, name: str, who: str, options: Options | None, key: Keyed) -> PlannedStep:
         cached = self.store.find(key.key) is not None
         return PlannedStep(name, who, options, key, cached, () if cached else self._why(key))
 

@@ -20,7 +20,7 @@ from edgekit.pipeline.sources import find_source, module_of
 from edgekit.schema.device import Device
 from edgekit.schema.find import suggest
 from edgekit.schema.load import LoadedRecipe, load_calibration, load_devices, load_recipe, load_target
-from edgekit.schema.recipe import METRIC_NAMES, ModelSource
+from edgekit.schema.recipe import METRIC_NAMES, ModelSource, Teacher
 from edgekit.store.place import default_home
 from edgekit.store.steps import StepStore
 
@@ -101,8 +101,13 @@ def _with_inputs(recipe: LoadedRecipe) -> LoadedRecipe:
     written = recipe.recipe
     update: dict[str, object] = {"model": _source_with_inputs(written.model)}
     if written.teacher is not None:
-        update["teacher"] = written.teacher.model_copy(update={"model": _source_with_inputs(written.teacher.model)})
+        update["teacher"] = _teacher_with_inputs(written.teacher)
+    update["teachers"] = tuple(map(_teacher_with_inputs, written.teachers))
     return replace(recipe, recipe=written.model_copy(update=update))
+
+
+def _teacher_with_inputs(teacher: Teacher) -> Teacher:
+    return teacher.model_copy(update={"model": _source_with_inputs(teacher.model)})
 
 
 def _source_with_inputs(source: ModelSource) -> ModelSource:
@@ -120,8 +125,7 @@ def _check_names(recipe: LoadedRecipe) -> None:
         fix = suggest(metric, METRIC_NAMES, "metrics")
         raise SchemaError(f"no metric is called {metric!r}", f"{where}: metric", fix)
     references = {"data": written.data, "metric": metric, "model.factory": written.model.factory or ""}
-    if written.teacher is not None:
-        references["teacher.model.factory"] = written.teacher.model.factory or ""
+    references |= {f"{who}.model.factory": one.model.factory or "" for who, one in written.taught_by.items()}
     for key, reference in references.items():
         module = module_of(reference)
         if ":" in reference and find_source(module) is None and not _importable(module.partition(".")[0]):

@@ -127,39 +127,49 @@ class Workshop:
 
 @dataclass(frozen=True)
 class Stages:
-    """Every model of a build, in the order of the plan; the teacher's steps, as far as anything was asked of them."""
+    """Every model of a build, in the order of the plan; steps of teachers, as far as anything was asked of them."""
 
     model: tuple[Stage, ...]
-    teacher: tuple[Stage, ...]
+    teachers: tuple[Stage, ...]
     skipped: tuple[Skipped, ...] = ()
 
     @property
     def rows(self) -> tuple[StepRow, ...]:
-        """The teacher's steps first: they were needed first."""
-        return tuple(stage.row for stage in (*self.teacher, *self.model))
+        """The teachers' steps first: they were needed first."""
+        return tuple(stage.row for stage in (*self.teachers, *self.model))
 
 
 def run_steps(workshop: Workshop) -> Stages:
-    """Every step of the plan, the teacher's only when a step that is not stored asks for it.
+    """Every step of the plan, the teachers' only when a step that is not stored asks for them.
 
     Raises:
         EdgekitError: of the pass that failed; what was finished before it is stored.
     """
     plan, recipe = workshop.plan, workshop.plan.recipe.recipe
-    taught = _Chain(workshop, recipe.teacher.model if recipe.teacher else recipe.model, plan.teacher, _no_teacher)
-    main = _Chain(workshop, recipe.model, plan.steps, lambda: taught.finish() if plan.teacher else main.stage(0).model)
+    sources = {who: teacher.model for who, teacher in recipe.taught_by.items()}
+    chains = [_Chain(workshop, sources[steps[0].who], steps, _no_teacher) for steps in plan.teachers]
+
+    def teachers(index: int) -> tuple[Model, ...]:
+        if chains:
+            return tuple(chain.finish() for chain in chains)
+        return (main.stage(plan.original(index)).model,)
+
+    main = _Chain(workshop, recipe.model, plan.steps, teachers)
     main.finish()
-    skipped: tuple[Skipped, ...] = ()
-    if plan.teacher and not taught.stages:
-        if all(step.cached for step in plan.teacher):
-            taught.take_all()
+    skipped = []
+    for chain, steps in zip(chains, plan.teachers, strict=True):
+        if chain.stages:
+            continue
+        if all(step.cached for step in steps):
+            chain.take_all()
         else:
             reason = "every step that learns from it was stored, and it is not"
-            skipped = (Skipped(what="teacher", where="teacher.steps", reason=reason),)
-    return Stages(tuple(main.stages), tuple(taught.stages), skipped)
+            skipped.append(Skipped(what="teacher", where=f"{steps[0].who}.steps", reason=reason))
+    taught = tuple(stage for chain in chains for stage in chain.stages)
+    return Stages(tuple(main.stages), taught, tuple(skipped))
 
 
-def _no_teacher() -> Model:
+def _no_teacher(_index: int) -> tuple[Model, ...]:
     raise PassError("a teacher has no teacher of its own", "teacher.steps", "train the teacher instead")
 
 
@@ -167,10 +177,15 @@ class _Chain:
     """Steps of one model, run in order as far as they are asked for."""
 
     def __init__(
-        self, workshop: Workshop, source: ModelSource, steps: tuple[PlannedStep, ...], teacher: Callable[[], Model]
+        self,
+        workshop: Workshop,
+        source: ModelSource,
+        steps: tuple[PlannedStep, ...],
+        teachers: Callable[[int], tuple[Model, ...]],
     ) -> None:
+        """`teachers` gives those of the step with an index."""
         self.stages: list[Stage] = []
-        self._workshop, self._source, self._steps, self._teacher = workshop, source, steps, teacher
+        self._workshop, self._source, self._steps, self._teachers = workshop, source, steps, teachers
         self._waited_s = 0.0
 
     def finish(self) -> Model:
@@ -187,7 +202,7 @@ class _Chain:
 
     def _next(self, step: PlannedStep) -> Stage:
         workshop = self._workshop
-        title = f"{step.name} (teacher)" if step.who == "teacher" else step.name
+        title = step.name if step.who == "model" else f"{step.name} ({step.who})"
         before = self.stages[-1] if self.stages else None
         started, self._waited_s = time.monotonic(), 0.0
         folder = workshop.store.find(step.key.key)
@@ -210,12 +225,12 @@ class _Chain:
         workshop.reporter.note(f"{title}: {'stored' if cached else f'{seconds:.1f} s'}{_told(after)}")
         return Stage(step.key.key, row, folder)
 
-    def _ask_teacher(self) -> Model:
-        """The teacher; the time that its own steps take is theirs, not that of the step that asks."""
+    def _ask_teachers(self) -> tuple[Model, ...]:
+        """The teachers; the time that their own steps take is theirs, not that of the step that asks."""
         asked = time.monotonic()
-        model = self._teacher()
+        models = self._teachers(len(self.stages))
         self._waited_s += time.monotonic() - asked
-        return model
+        return models
 
     def _run(self, step: PlannedStep, title: str, before: Stage | None) -> Path:
         workshop = self._workshop
@@ -230,7 +245,7 @@ class _Chain:
                     target=workshop.plan.target.target,
                     splits=_for_steps(before.model, workshop.data.splits),
                     score=workshop.score,
-                    teacher=self._ask_teacher,
+                    teachers=self._ask_teachers,
                     measure=workshop.measure,
                     lower=workshop.lower,
                     seed=seed,

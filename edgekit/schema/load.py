@@ -99,8 +99,8 @@ def load_recipe(
         origins[keys] = f"--set {text}"
     _check_step_shapes(content, where)
     recipe = validate(Recipe, expand(content, where, environment), where, origins=origins)
-    teacher = recipe.teacher.steps if recipe.teacher else ()
-    for prefix, steps in ((("steps",), recipe.steps), (("teacher", "steps"), teacher)):
+    taught = [((*_keys(name), "steps"), teacher.steps) for name, teacher in recipe.taught_by.items()]
+    for prefix, steps in [(("steps",), recipe.steps), *taught]:
         for i, step in enumerate(steps):
             at = (*prefix, i)
             below = {keys[len(at) :]: name for keys, name in origins.items() if keys[: len(at)] == at}
@@ -205,25 +205,35 @@ def loosened_gates(shipped: Gates, own: Gates) -> list[tuple[str, str]]:
 
 
 def _assign(content: dict[str, Any], keys: tuple[Key, ...], value: Any, where: str) -> dict[str, Any]:
-    at = 1 if keys[0] == "steps" else 2 if keys[:2] == ("teacher", "steps") else 0
-    if at:
-        holder = content if at == 1 else content.get("teacher")
-        if isinstance(holder, dict):
-            value, keys = assign_step(holder.get("steps"), keys[at:], value, where), keys[:at]
+    at = next((i + 1 for i in (0, 1, 2) if keys[i : i + 1] == ("steps",)), 0)
+    if at and keys[: at - 1] in _holders(content):
+        holder = _holders(content)[keys[: at - 1]]
+        value, keys = assign_step(holder.get("steps"), keys[at:], value, where), keys[:at]
     changed: dict[str, Any] = assign(content, keys, value, where)
     return changed
 
 
 def _check_step_shapes(content: Mapping[str, Any], where: str) -> None:
     """A step of two passes would be reported by pydantic as two unknown keys; say what is meant."""
-    teacher = content.get("teacher")
-    for prefix, holder in ((("steps",), content), (("teacher", "steps"), teacher if isinstance(teacher, dict) else {})):
+    for prefix, holder in _holders(content).items():
         steps = holder.get("steps")
         for i, step in enumerate(steps if isinstance(steps, list) else ()):
             if step_parts(step)[0] is None:
                 found = f"names {', '.join(step)}" if isinstance(step, dict) and step else f"is {step!r}"
                 fix = "a step is one pass: `- prune: {budget: {macs_ratio: 0.5}}`"
-                raise SchemaError(f"a step that {found}", place(where, (*prefix, i)), fix)
+                raise SchemaError(f"a step that {found}", place(where, (*prefix, "steps", i)), fix)
+
+
+def _holders(content: Mapping[str, Any]) -> dict[tuple[Key, ...], Mapping[str, Any]]:
+    """What has `steps:` in a recipe as it is written, by its keys: the recipe itself and its teachers."""
+    several = content.get("teachers")
+    written: dict[tuple[Key, ...], Any] = {(): content, ("teacher",): content.get("teacher")}
+    written |= {("teachers", i): teacher for i, teacher in enumerate(several if isinstance(several, list) else ())}
+    return {keys: holder for keys, holder in written.items() if isinstance(holder, dict)}
+
+
+def _keys(name: str) -> tuple[Key, ...]:
+    return tuple(int(part) if part.isdigit() else part for part in name.split("."))
 
 
 def _target_of_alias(alias: str, cwd: Path) -> str:

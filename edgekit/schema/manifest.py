@@ -239,7 +239,7 @@ class StepRow(Record):
     """One step that was run, or taken from the store."""
 
     name: str
-    model: str = Field("model", description="model or teacher")
+    model: str = Field("model", description="model, or the key of a teacher: teacher, teachers.0")
     options: dict[str, Any]
     key: str
     cached: bool | None = Field(

@@ -28,6 +28,7 @@ _PAGES: Mapping[str, tuple[type[Record], str, str]] = {
 # class of a record -> what is written in place of a section of its own
 _SPELLED = {
     "Step": "passes, each a name or `{name: {option: value}}`: see [passes](#passes)",
+    "RecoverOptions": "options of [distill](#distill)",
     "Postprocess": "kinds, each a name or `{kind: {option: value}}`: see [postprocessing](#postprocessing)",
 }
 # class of a record that stands at many keys -> title of its section

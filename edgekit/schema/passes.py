@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, model_validator
 from edgekit.schema.base import Options, refusal
 from edgekit.schema.calibration import Choose
 from edgekit.schema.precision import BudgetName
+from edgekit.schema.recover import Recover
 from edgekit.schema.scheme import ACTIVATIONS, WEIGHTS, check_scheme, is_minifloat
 
 
@@ -16,6 +17,7 @@ class ReparamOptions(Options):
     tolerance: float = Field(
         1e-4, gt=0, description="largest output difference, relative to the largest output, that is accepted"
     )
+    recover: Recover = None
 
 
 class EqualiseOptions(Options):
@@ -35,6 +37,7 @@ class EqualiseOptions(Options):
     tolerance: float = Field(
         1e-4, gt=0, description="largest output difference, relative to the largest output, that is accepted"
     )
+    recover: Recover = None
 
 
 class PrecisionBudget(Options):

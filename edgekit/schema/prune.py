@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from edgekit.schema.base import Options, refusal
 from edgekit.schema.losses import LOSS_DESCRIPTION, LossName
+from edgekit.schema.recover import Recover
 
 PruneQuantity = Literal["macs_ratio", "params_ratio", "size_ratio", "latency_ratio", "latency_ms"]
 
@@ -77,6 +78,7 @@ class PruneOptions(Options):
     multiple_of: int | None = Field(None, ge=1, description="kept widths are multiples of this; none: the target's")
     keep: tuple[str, ...] = Field((), description="layers whose outputs are not pruned; the last linear never is")
     recalibrate_norms: bool = Field(True, description="re-estimate batch-norm statistics on the calibration split")
+    recover: Recover = None
 
     @model_validator(mode="after")
     def _one_aim(self) -> "PruneOptions":

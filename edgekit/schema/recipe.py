@@ -141,7 +141,10 @@ class Step(Record):
 
 
 class Teacher(Record):
-    """A second network that `distill` learns from, with steps of its own. None: the model as loaded."""
+    """A second network that `distill` learns from, with steps of its own.
+
+    None: what the model was before it was compressed.
+    """
 
     model: ModelSource
     steps: tuple[Step, ...] = ()
@@ -185,6 +188,22 @@ class Recipe(Record):
     )
     metric: MetricSpec = MetricSpec(name="top1")
     teacher: Teacher | None = None
+    teachers: tuple[Teacher, ...] = Field(
+        (), description="several in place of one, for `distill` to learn from together"
+    )
     steps: tuple[Step, ...] = ()
     export: Export = Export()
     gates: Gates = Gates()
+
+    @model_validator(mode="after")
+    def _one_way_to_name_teachers(self) -> "Recipe":
+        if self.teacher is not None and self.teachers:
+            raise refusal("both teacher and teachers", "move the teacher into the list of teachers")
+        return self
+
+    @property
+    def taught_by(self) -> dict[str, Teacher]:
+        """Every teacher, by the key that it stands at: `teacher`, or `teachers.0` and on."""
+        if self.teacher is not None:
+            return {"teacher": self.teacher}
+        return {f"teachers.{i}": teacher for i, teacher in enumerate(self.teachers)}

@@ -1,82 +1,88 @@
-"""Distillation from the outputs of the context's teacher."""
+"""The pass: a student learns from the context's teachers, or from itself, by one of the methods of the table."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+import hashlib
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from edgekit.errors import PassError
 from edgekit.nets.model import Model
 from edgekit.nets.steps import on_samples
 from edgekit.passes.context import Context
+from edgekit.passes.distill.method import Classroom, Lesson
+from edgekit.passes.distill.table import METHODS
+from edgekit.passes.distill.taps import watched
 from edgekit.passes.loop import digest_state, fit
 from edgekit.passes.losses import Inputs, find_loss, only_output
-from edgekit.schema.distill import DistillOptions
+from edgekit.schema.distill import ENSEMBLES, TEACHER_FREE, DistillOptions
 
-TeacherTerm: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]
-
-
-def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """tau^2 * KL(teacher || student), both softened by tau, classes on the last axis; a mean over all before it.
-
-    Source: Hinton, Vinyals and Dean, arXiv:1503.02531, section 2; the Kullback-Leibler form, zero where both agree.
-    """
-    soft_student = F.log_softmax(student / temperature, dim=-1).flatten(0, -2)
-    soft_teacher = F.log_softmax(teacher / temperature, dim=-1).flatten(0, -2)
-    return temperature**2 * F.kl_div(soft_student, soft_teacher, reduction="batchmean", log_target=True)
+_log = logging.getLogger(__name__)
 
 
-def binary_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """The same of logits that each decide for themselves, between yes and no; a mean over all of them."""
-    pairs = [torch.stack([logits, torch.zeros_like(logits)], dim=-1) for logits in (student, teacher)]
-    return divergence(pairs[0], pairs[1], temperature)
+def distill(model: Model, options: DistillOptions, context: Context, table: Mapping[str, Any] = METHODS) -> Model:
+    """The model after learning what the method takes from the teachers, on the same augmented inputs.
 
-
-def difference(student: Tensor, teacher: Tensor, _temperature: float) -> Tensor:
-    """Mean squared difference: of numbers there is nothing to soften."""
-    return F.mse_loss(student, teacher)
-
-
-# the loss of the labels -> what takes the teacher's outputs in place of them
-TEACHER_TERMS: Mapping[str, TeacherTerm] = {
-    "cross_entropy": divergence,
-    "bce": binary_divergence,
-    "mse": difference,
-    "reconstruction": difference,
-}
-
-
-def distill(model: Model, options: DistillOptions, context: Context) -> Model:
-    """The model after learning from the teacher's outputs on the same augmented inputs, and from the labels.
-
-    (1 - alpha) * loss + alpha * the teacher's term.
+    What a method trains beside the student (regressors, a weak head, a discriminator) begins from the context's seed,
+    is part of the checkpoints, and is dropped at the end: the network's structure stays as it was.
 
     Raises:
-        PassError: there is no teacher or training split, the teacher's outputs have another shape, or the loss is not
-            finite or does not fit the outputs or the labels.
+        PassError: there is no teacher or training split, or more teachers than the method takes; the outputs have
+            another shape; no features are found; the loss is not finite or does not fit the outputs or the labels.
     """
-    teaching = context.teacher()
-    teacher = on_samples(teaching, copy.deepcopy(teaching.network)).eval().requires_grad_(False)
-    hard, soft = find_loss(options.loss, "step distill", options.label_smoothing), TEACHER_TERMS[options.loss]
+    teaching = () if options.method in TEACHER_FREE else context.teachers()
+    if len(teaching) > 1 and options.method not in ENSEMBLES:
+        raise PassError(
+            f"{len(teaching)} teachers, and method {options.method} learns from one",
+            "step distill",
+            f"set method to one of {', '.join(sorted(ENSEMBLES))}",
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        method = table[options.method](options, Classroom(model, teaching))
+    networks = [copy.deepcopy(teacher.network).eval().requires_grad_(False) for teacher in teaching]
+    teachers = [on_samples(*pair).eval() for pair in zip(teaching, networks, strict=True)]
+    hard = find_loss(options.loss, "step distill", options.label_smoothing)
+    network = copy.deepcopy(model.network)
+    for student, teacher in method.taps:
+        _log.info(
+            "step distill: features of %s%s", student.name, f" and the teacher's {teacher.name}" if teacher else ""
+        )
 
-    def loss(outputs: Any, inputs: Inputs, labels: Tensor) -> Tensor:
-        with torch.no_grad():
-            told = only_output(teacher.to(labels.device)(*inputs), "step distill, teacher")
-        given = only_output(outputs, f"step distill, loss {options.loss}")
-        if given.shape != told.shape:
+    with ExitStack() as hooks:
+        of_student = hooks.enter_context(watched(network, [student for student, _ in method.taps]))
+        looked_at = [teacher for _, teacher in method.taps if teacher is not None]
+        of_teacher = hooks.enter_context(watched(networks[0], looked_at)) if looked_at else of_student
+
+        def loss(outputs: Any, inputs: Inputs, labels: Tensor) -> Tensor:
+            given = only_output(outputs, f"step distill, loss {options.loss}")
+            mine = of_student()
+            with torch.no_grad():
+                told = tuple(
+                    only_output(teacher.to(given.device)(*inputs), "step distill, teacher") for teacher in teachers
+                )
+                theirs = of_teacher() if looked_at else mine
+            _check_shapes(given, told)
+            pairs = tuple(zip(mine, theirs, strict=True))
+            value: Tensor = method(Lesson(given, told, pairs, labels, lambda: hard(outputs, inputs, labels)))
+            return value
+
+        whole = hashlib.sha256("".join(digest_state(one) for one in (*teachers, method)).encode()).hexdigest()
+        fit(on_samples(model, network), options, loss, context, "distill", loss_digest=whole, parts=method)
+    return model.with_(network, "distill")
+
+
+def _check_shapes(given: Tensor, told: tuple[Tensor, ...]) -> None:
+    for outputs in told:
+        if given.shape != outputs.shape:
             raise PassError(
-                what=f"the student gives {tuple(given.shape)} outputs and the teacher {tuple(told.shape)}",
+                what=f"the student gives {tuple(given.shape)} outputs and the teacher {tuple(outputs.shape)}",
                 where="step distill",
                 fix="use a teacher with the same classes",
             )
-        term = soft(given, told, options.temperature)
-        return (1 - options.alpha) * hard(outputs, inputs, labels) + options.alpha * term
-
-    network = copy.deepcopy(model.network)
-    fit(on_samples(model, network), options, loss, context, "distill", loss_digest=digest_state(teacher))
-    return model.with_(network, "distill")

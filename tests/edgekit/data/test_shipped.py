@@ -26,7 +26,7 @@ def test_a_recipe_builds_its_networks_and_finds_its_data(name, data_folder, monk
     assert recipe.name == name
     Score.of(recipe.metric, recipe.postprocess)
     calibration = load_calibration(recipe.data).calibration
-    sources = [recipe.model] + ([recipe.teacher.model] if recipe.teacher else [])
+    sources = [recipe.model, *(teacher.model for teacher in recipe.taught_by.values())]
     for source in sources:
         outputs = build(source).outputs
         assert not calibration.classes or [output.shape for output in outputs] == [(1, len(calibration.classes))]

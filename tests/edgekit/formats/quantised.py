@@ -24,14 +24,14 @@ def context(model: Model, samples: int = 40) -> Context:
     (inputs,) = model.example(samples, seed=3)
     labels = torch.zeros(samples, dtype=torch.int64)
 
-    def no_teacher() -> Model:
+    def no_teacher() -> tuple[Model, ...]:
         raise PassError("no teacher", "test", "none needed")
 
     return Context(
         target=load_target("cpu-x86-64").target,
         splits=Splits(None, Samples((inputs,), labels), None, "digest"),
         score=Score(METRICS["top1"]),
-        teacher=no_teacher,
+        teachers=no_teacher,
         measure=lambda model: None,
         lower=lambda model, batch: lower(model, CONVENTIONS["onnxruntime-x86-vnni"], batch).module,
         seed=0,

@@ -59,10 +59,10 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def make_context(tmp_path: Path) -> ContextMaker:
-    """`make_context(train=..., teacher=..., seed=..., channel_multiple=..., progress=..., folder=...)`."""
+    """`make_context(train=..., teachers=..., seed=..., channel_multiple=..., progress=..., folder=...)`."""
 
     def make(**given: Any) -> Context:
-        def no_teacher() -> Model:
+        def no_teacher() -> tuple[Model, ...]:
             raise AssertionError("nobody should ask for the teacher")
 
         calibration = given.get("calibration", stripes(48, seed=2))
@@ -70,7 +70,7 @@ def make_context(tmp_path: Path) -> ContextMaker:
             target=_target(given.get("channel_multiple", 4)),
             splits=Splits(given.get("train"), calibration, None, digest="stripes"),
             score=Score(METRICS["top1"]),
-            teacher=given.get("teacher", no_teacher),
+            teachers=given.get("teachers", no_teacher),
             measure=lambda model: None,
             lower=lambda model, batch: lower(model, CONVENTIONS["onnxruntime-x86-vnni"], batch).module,
             seed=given.get("seed", 0),

@@ -119,7 +119,7 @@ def test_a_folder_of_images_in_the_working_directory_counts_by_every_file(workpl
 def test_how_a_step_is_measured_counts(monkeypatch):
     def made() -> str:
         row = PASSES["train"]
-        return keys.pass_key("train", row.options(), 0, "0" * 64, None, AROUND, row.load).key
+        return keys.pass_key("train", row.options(), 0, "0" * 64, (), AROUND, row.load).key
 
     before = made()
     monkeypatch.setattr(keys, "_MEASURED_BY", ("edgekit.nets.count",))
@@ -139,7 +139,7 @@ def test_an_absent_file_has_a_digest_of_its_own():
 
 def test_a_users_own_loss_counts_by_its_source(workplace):
     def made(name: str, options: TrainOptions | PruneOptions) -> str:
-        return keys.pass_key(name, options, 0, "0" * 64, None, AROUND, PASSES[name].load).key
+        return keys.pass_key(name, options, 0, "0" * 64, (), AROUND, PASSES[name].load).key
 
     options = (
         TrainOptions(loss="own_loss:loss"),
@@ -173,7 +173,7 @@ def test_a_pass_that_is_handed_the_lowered_program_depends_on_its_convention():
 
     def key(options: QuantizeOptions, target, device=None) -> keys.Keyed:
         around = Surroundings({}, {}, target, device)
-        return keys.pass_key("quantize", options, 0, "0" * 64, None, around, PASSES["quantize"].load)
+        return keys.pass_key("quantize", options, 0, "0" * 64, (), around, PASSES["quantize"].load)
 
     assert key(QuantizeOptions(), jetson).key == key(QuantizeOptions(), x86).key
     assert key(auto, jetson).key != key(auto, x86).key

@@ -36,7 +36,7 @@ def planned(tmp_path, monkeypatch):
 def test_steps_stand_in_order_after_the_load_and_the_teacher_has_its_own(planned):
     plan = planned(TEACHER + "steps: [train, {prune: {budget: {macs_ratio: 0.5}}}, distill, reparam, quantize]")
     assert [step.name for step in plan.steps] == ["load", "train", "prune", "distill", "reparam", "quantize"]
-    assert [step.name for step in plan.teacher] == ["load", "train"]
+    assert [step.name for step in plan.teachers[0]] == ["load", "train"]
     assert plan.steps[2].options.budget.macs_ratio == 0.5
     assert not any(step.cached for step in plan.steps)
     assert plan.name == "digits-test-jetson-orin-nano"
@@ -107,7 +107,7 @@ def test_training_without_a_train_split_is_refused(step, planned, tmp_path):
 
 
 def test_a_teacher_that_nothing_asks_for_is_not_planned(planned):
-    assert planned(TEACHER + "steps: [train]").teacher == ()
+    assert planned(TEACHER + "steps: [train]").teachers == ()
 
 
 def test_a_changed_option_changes_that_step_and_all_after_it(planned):
@@ -200,3 +200,70 @@ def test_what_is_only_simulated_makes_no_artifact(planned):
         planned("steps: [{quantize: {weights: e2m3, activations: e4m3}}]")
     assert "e4m3" in caught.value.what
     assert "activations: float" in caught.value.fix
+
+
+RECOVER = "steps: [train, {prune: {budget: {macs_ratio: 0.5}, recover: {epochs: 2, method: kd}}}, quantize]"
+
+
+def test_a_recover_block_is_a_step_that_learns_from_the_network_before_compression(planned):
+    plan = planned(RECOVER)
+    assert [step.name for step in plan.steps] == ["load", "train", "prune", "distill", "quantize"]
+    assert (plan.steps[3].options.epochs, plan.steps[3].options.method) == (2, "kd")
+    assert plan.steps[3].key.parts["teacher"] == plan.steps[1].key.key  # trained, and not pruned
+    changed = planned(RECOVER, settings=("steps.1.prune.recover.epochs=1",))
+    same = [a.key.key == b.key.key for a, b in zip(plan.steps, changed.steps, strict=True)]
+    assert same == [True, True, True, False, False]
+
+
+def test_a_recover_block_learns_from_the_teacher_where_there_is_one(planned):
+    plan = planned(TEACHER + RECOVER)
+    assert plan.steps[3].key.parts["teacher"] == plan.teachers[0][-1].key.key
+
+
+def test_recovering_to_a_network_without_weights_names_the_block(planned):
+    with pytest.raises(PassError) as caught:
+        planned("steps: [{reparam: {recover: {}}}]")
+    assert caught.value.where == "r.yaml: steps.0.reparam.recover"
+    assert "let it `train`" in caught.value.fix
+
+
+def test_a_student_that_learns_from_itself_needs_no_teacher(planned):
+    plan = planned(TEACHER + "steps: [{distill: {method: uskd}}]")
+    assert plan.teachers == ()
+    assert plan.steps[1].key.parts["teacher"] is None
+
+
+TWO = """
+teachers:
+  - model: &m {factory: "edgekit.nets.repvgg:teacher_digits", inputs: [{name: image, shape: [1, 1, 8, 8]}]}
+    steps: [train]
+  - {model: *m, steps: [{train: {epochs: 3}}]}
+"""
+
+
+def test_several_teachers_have_steps_of_their_own_and_are_for_methods_that_take_them(planned):
+    plan = planned(TWO + "steps: [{distill: {method: meal}}]", settings=("teachers.1.steps.0.train.epochs=4",))
+    assert [(step.who, step.name) for step in plan.every_step[:4]] == [
+        ("teachers.0", "load"),
+        ("teachers.0", "train"),
+        ("teachers.1", "load"),
+        ("teachers.1", "train"),
+    ]
+    assert plan.teachers[1][1].options.epochs == 4
+    assert plan.steps[1].key.parts["teacher"] == [chain[-1].key.key for chain in plan.teachers]
+    with pytest.raises(PassError) as caught:
+        planned(TWO + "steps: [{distill: {method: nkd}}]")
+    assert caught.value.where == "r.yaml: steps.0"
+    assert "kd, meal" in caught.value.fix
+    with pytest.raises(SchemaError) as wrong:
+        planned(TWO.replace("epochs", "epoch") + "steps: [distill]")
+    assert wrong.value.where == "r.yaml: teachers.1.steps.0.train"
+    with pytest.raises(SchemaError) as both:
+        planned(TWO + TEACHER + "steps: [distill]")
+    assert "into the list" in both.value.fix
+
+
+def test_a_teacher_learns_from_no_other(planned):
+    with pytest.raises(PassError) as caught:
+        planned(TEACHER.replace("[train]", "[distill]") + "steps: [distill]")
+    assert caught.value.where == "r.yaml: teacher.steps.0"

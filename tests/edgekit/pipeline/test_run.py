@@ -23,6 +23,7 @@ from edgekit.store.steps import StepStore
 
 calls: list[str] = []
 broken: set[str] = set()
+taught: list[list[float]] = []  # by each step that learns: its teachers, each as the sum of its first weights
 
 
 def shift(model: Model, options: Any, context: Context) -> Model:
@@ -33,7 +34,7 @@ def shift(model: Model, options: Any, context: Context) -> Model:
     if name in broken:
         raise PassError("stopped", name, "go on")
     if isinstance(options, DistillOptions):
-        context.teacher()
+        taught.append([float(next(teacher.network.parameters()).detach().sum()) for teacher in context.teachers()])
     if isinstance(options, PruneOptions):
         context.record(CalibrationRow(source="samples", count=3, indices=(2, 0, 1), digest="d"))
     import copy
@@ -163,11 +164,11 @@ def test_a_stored_teacher_is_told_of_and_a_lost_one_that_nobody_needs_is_skipped
     assert [row.cached for row in stages.rows] == [True] * 5
     import shutil
 
-    lost = plan.teacher[1].key.key
+    lost = plan.teachers[0][1].key.key
     shutil.rmtree(run.store.root / lost[:2] / lost)
     stages, _ = run(text)
     assert calls == []
-    assert stages.teacher == ()
+    assert stages.teachers == ()
     assert stages.skipped[0].what == "teacher"
 
 
@@ -179,3 +180,31 @@ def test_what_a_pass_records_is_in_its_row_stored_or_not(run):
         assert loaded.calibration is None
         assert trained.calibration is None
     assert pruned.cached
+
+
+def first_weights(stage):
+    return float(next(stage.model.network.parameters()).detach().sum())
+
+
+def test_a_recover_block_is_run_stored_and_told_of_as_a_step(run):
+    text = "steps: [{train: {epochs: 3}}, {prune: {budget: {macs_ratio: 0.5}, recover: {epochs: 5}}}]"
+    stages, plan = run(text)
+    assert calls == ["TrainOptions", "PruneOptions", "DistillOptions"]
+    assert [row.name for row in stages.rows] == ["load", "train", "prune", "distill"]
+    assert stages.rows[-1].options["epochs"] == 5
+    assert plan.original(3) == 1
+    assert taught[-1] == [first_weights(stages.model[1])]  # trained, and not pruned
+    calls.clear()
+    run(text.replace("epochs: 5", "epochs: 6"))
+    assert calls == ["DistillOptions"]
+
+
+def test_several_teachers_are_given_in_their_order(run):
+    second = TEACHER.split("teacher:")[1].replace("epochs: 2", "epochs: 9").replace("\n  model", "\n  - model")
+    first = TEACHER.split("teacher:")[1].replace("\n  model", "\n  - model")
+    nested = (first + second).replace("\n  steps", "\n    steps")
+    stages, plan = run(f"teachers:{nested}steps: [{{distill: {{method: meal}}}}]")
+    assert [row.model for row in stages.rows] == ["teachers.0"] * 2 + ["teachers.1"] * 2 + ["model"] * 2
+    assert taught[-1] == [first_weights(stages.teachers[1]), first_weights(stages.teachers[3])]
+    assert taught[-1][0] != taught[-1][1]
+    assert len(plan.teachers) == 2
