@@ -45,7 +45,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 _LEAST_FREE_BYTES = 1 << 20
 # top-level module -> the extra that brings it
 _EXTRAS = {
-    **dict.fromkeys(("torch", "torchao", "accelerate", "torch_pruning", "sklearn", "scipy"), "torch"),
+    **dict.fromkeys(("torch", "torchao", "accelerate", "sklearn", "scipy"), "torch"),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx"),
     **dict.fromkeys(("litert_torch", "ai_edge_litert"), "tflite"),
     "PIL": "images",

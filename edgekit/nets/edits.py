@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from edgekit.errors import ModelError, ShapeError
+from edgekit.errors import ModelError
+from edgekit.nets.keep import keep_channels, keep_of_tensor
+from edgekit.nets.multihead import Attention
 from edgekit.schema.base import Record
 from edgekit.schema.find import suggest
 
@@ -18,8 +20,8 @@ from edgekit.schema.find import suggest
 class Keep(Record):
     """Keep these channels of a layer's output or input side and drop the others.
 
-    A depthwise convolution and a batch norm have one set of channels: side `out` cuts all of it, side `in` is refused,
-    so that recording both sides cannot cut twice.
+    A depthwise convolution and a norm have one set of channels: side `out` cuts all of it, side `in` is refused, so
+    that recording both sides cannot cut twice.
     """
 
     kind: Literal["keep"] = "keep"
@@ -40,7 +42,32 @@ class Replace(Record):
     arguments: dict[str, Any] = Field(default_factory=dict, description="as torch's constructor takes them, by name")
 
 
-Edit = Annotated[Keep | Replace, Field(discriminator="kind")]
+class KeepOfTensor(Record):
+    """Keep these indices of one axis of a parameter or buffer that belongs to no layer which `Keep` knows."""
+
+    kind: Literal["keep_of_tensor"] = "keep_of_tensor"
+    tensor: str
+    axis: int = Field(ge=0)
+    indices: tuple[int, ...] = Field(min_length=1, description="ascending, as numbered before this edit")
+
+
+class Resize(Record):
+    """A whole number that a module's code takes a size from, such as its number of heads, becomes less."""
+
+    kind: Literal["resize"] = "resize"
+    layer: str = Field(description="empty: the network itself")
+    attribute: str
+    size: int = Field(ge=1)
+
+
+class Open(Record):
+    """An `nn.MultiheadAttention` becomes `nets/multihead.py`'s attention, which may have fewer heads, same weights."""
+
+    kind: Literal["open"] = "open"
+    layer: str
+
+
+Edit = Annotated[Keep | KeepOfTensor | Replace | Resize | Open, Field(discriminator="kind")]
 
 _KINDS: dict[str, type[nn.Module]] = {"conv2d": nn.Conv2d, "linear": nn.Linear, "identity": nn.Identity}
 
@@ -58,104 +85,38 @@ def apply_edits(network: nn.Module, edits: Iterable[Edit]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for edit in edits:
-            if isinstance(edit, Keep):
-                _keep(edited, edit)
-            else:
-                _replace(edited, edit)
+            match edit:
+                case Keep():
+                    keep_channels(_child(edited, edit.layer), edit.side, edit.indices, _where(edit))
+                case KeepOfTensor():
+                    keep_of_tensor(edited, edit.tensor, edit.axis, edit.indices, _where(edit))
+                case Replace():
+                    _replace(edited, edit)
+                case Resize():
+                    _resize(edited, edit)
+                case Open():
+                    _open(edited, edit)
     return edited
 
 
-def _keep(network: nn.Module, edit: Keep) -> None:
-    layer = _child(network, edit.layer)
-    if isinstance(layer, nn.Conv2d):
-        _keep_conv(layer, edit)
-    elif isinstance(layer, nn.Linear):
-        _keep_linear(layer, edit)
-    elif isinstance(layer, nn.BatchNorm2d):
-        _keep_norm(layer, edit)
-    else:
+def _open(network: nn.Module, edit: Open) -> None:
+    old = _child(network, edit.layer)
+    if not isinstance(old, nn.MultiheadAttention):
+        raise ModelError(f"a {type(old).__name__} cannot be opened", _where(edit), "open an nn.MultiheadAttention")
+    path, _, name = edit.layer.rpartition(".")
+    setattr(network.get_submodule(path), name, Attention.of(old))
+
+
+def _resize(network: nn.Module, edit: Resize) -> None:
+    layer = _child(network, edit.layer) if edit.layer else network
+    old = vars(layer).get(edit.attribute)
+    if type(old) is not int or edit.size > old:
         raise ModelError(
-            f"a {type(layer).__name__} has no channels to keep",
+            f"attribute {edit.attribute!r} is {old!r}, which cannot become {edit.size}",
             _where(edit),
-            "keep channels of conv2d, linear, batch norm",
+            "only a whole number of the layer's own can become less",
         )
-
-
-def _keep_conv(conv: nn.Conv2d, edit: Keep) -> None:
-    depthwise = conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
-    if depthwise:
-        _refuse_in(edit, "depthwise convolution")
-        kept = _index(edit, conv.out_channels, conv.weight)
-        _cut(conv, ("weight", "bias"), 0, kept)
-        conv.in_channels = conv.out_channels = conv.groups = len(kept)
-    elif edit.side == "out":
-        kept = _index(edit, conv.out_channels, conv.weight)
-        _per_group(kept, conv.out_channels, conv.groups, edit)
-        _cut(conv, ("weight", "bias"), 0, kept)
-        conv.out_channels = len(kept)
-    else:
-        kept = _index(edit, conv.in_channels, conv.weight)
-        inside = _per_group(kept, conv.in_channels, conv.groups, edit)
-        filters = conv.weight.detach().chunk(conv.groups, 0)
-        weight = torch.cat([part[:, kept_here] for part, kept_here in zip(filters, inside, strict=True)])
-        conv.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
-        conv.in_channels = len(kept)
-
-
-def _keep_linear(linear: nn.Linear, edit: Keep) -> None:
-    if edit.side == "out":
-        kept = _index(edit, linear.out_features, linear.weight)
-        _cut(linear, ("weight", "bias"), 0, kept)
-        linear.out_features = len(kept)
-    else:
-        kept = _index(edit, linear.in_features, linear.weight)
-        _cut(linear, ("weight",), 1, kept)
-        linear.in_features = len(kept)
-
-
-def _keep_norm(norm: nn.BatchNorm2d, edit: Keep) -> None:
-    _refuse_in(edit, "batch norm")
-    kept = _index(edit, norm.num_features, next(iter(norm.state_dict().values()), torch.empty(0)))
-    _cut(norm, ("weight", "bias", "running_mean", "running_var"), 0, kept)
-    norm.num_features = len(kept)
-
-
-def _index(edit: Keep, channels: int, like: Tensor) -> Tensor:
-    ascending = all(a < b for a, b in zip(edit.indices, edit.indices[1:], strict=False))
-    if not ascending or edit.indices[0] < 0 or edit.indices[-1] >= channels:
-        raise ShapeError(
-            f"indices {edit.indices[0]}..{edit.indices[-1]} for {channels} channels",
-            _where(edit),
-            f"give ascending indices in 0..{channels - 1}",
-        )
-    return torch.tensor(edit.indices, dtype=torch.int64, device=like.device)
-
-
-def _per_group(kept: Tensor, channels: int, groups: int, edit: Keep) -> list[Tensor]:
-    """Indices inside each group; every group must keep the same number."""
-    size = channels // groups
-    inside = [kept[kept // size == group] - group * size for group in range(groups)]
-    if len({len(part) for part in inside}) != 1:
-        raise ShapeError(
-            f"groups keep {[len(part) for part in inside]} channels",
-            _where(edit),
-            "keep the same number in every group",
-        )
-    return inside
-
-
-def _cut(layer: nn.Module, names: Sequence[str], axis: int, kept: Tensor) -> None:
-    for name in names:
-        old = getattr(layer, name)
-        if isinstance(old, nn.Parameter):
-            setattr(layer, name, nn.Parameter(old.detach().index_select(axis, kept), requires_grad=old.requires_grad))
-        elif old is not None:
-            setattr(layer, name, old.index_select(axis, kept))
-
-
-def _refuse_in(edit: Keep, kind: str) -> None:
-    if edit.side == "in":
-        raise ModelError(f"a {kind} has one set of channels", _where(edit), "record side 'out' once; it cuts both")
+    setattr(layer, edit.attribute, edit.size)
 
 
 def _replace(network: nn.Module, edit: Replace) -> None:
@@ -197,4 +158,4 @@ def _no_layer(network: nn.Module, path: str) -> ModelError:
 
 
 def _where(edit: Edit) -> str:
-    return f"edits, {edit.kind} {edit.layer}"
+    return f"edits, {edit.kind} {edit.tensor if isinstance(edit, KeepOfTensor) else edit.layer}"

@@ -27,7 +27,6 @@ _DISTRIBUTIONS = {
     "ai_edge_litert": "ai-edge-litert",
     "litert_torch": "litert-torch",
     "sklearn": "scikit-learn",
-    "torch_pruning": "torch-pruning",
     "yaml": "pyyaml",
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "idx"
 
 
 @pytest.fixture
-def workplace(workplace, monkeypatch):
+def workplace(tmp_path, monkeypatch):
     pytest.importorskip("sklearn", reason="make_data.py takes scikit-learn's digits")
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGEKIT_HOME", raising=False)
     monkeypatch.delenv("IDX_FOLDER", raising=False)
     runpy.run_path("make_data.py", run_name="__main__")
-    return workplace
+    return tmp_path
 
 
 def run(command, *words):

@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,13 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model"
 
 
 @pytest.fixture
-def workplace(workplace):
+def workplace(tmp_path, monkeypatch):
     pytest.importorskip("sklearn", reason="make_data.py takes scikit-learn's digits")
-    return workplace
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGEKIT_HOME", raising=False)
+    yield tmp_path
+    sys.modules.pop("net", None)
 
 
 def test_a_network_and_data_of_ones_own_become_a_bundle(workplace):

@@ -1,6 +1,8 @@
 """The example of a recurrent network of one's own, exported as one step."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import onnx
@@ -13,10 +15,15 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "own_state"
 
 
 @pytest.fixture
-def workplace(workplace):
+def workplace(tmp_path, monkeypatch):
     pytest.importorskip("sklearn", reason="data.py takes scikit-learn's digits")
     pytest.importorskip("onnxruntime", reason="runs the ONNX artifact")
-    return workplace
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGEKIT_HOME", raising=False)
+    yield tmp_path
+    for name in ("net", "data"):
+        sys.modules.pop(name, None)
 
 
 def test_a_state_of_ones_own_goes_in_and_comes_out_of_an_int8_step(workplace):

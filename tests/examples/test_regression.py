@@ -1,6 +1,8 @@
 """The example of regression, as its recipe says: a drop is a rise of the error, and labels are numbers."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,15 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "regression"
 
 
 @pytest.fixture
-def workplace(workplace):
+def workplace(tmp_path, monkeypatch):
     pytest.importorskip("sklearn", reason="data.py takes scikit-learn's diabetes data")
     pytest.importorskip("onnxruntime", reason="runs the ONNX artifact")
-    return workplace
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGEKIT_HOME", raising=False)
+    yield tmp_path
+    for name in ("net", "data"):
+        sys.modules.pop(name, None)
 
 
 def build(*words: str):

@@ -8,33 +8,36 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
 from edgekit.passes.losses import LossFunction, find_loss
-from edgekit.passes.prune.groups import ChannelGroup, Member
+from edgekit.passes.prune.group import ChannelGroup, Member
 
 Importance = Literal["magnitude", "bn_scale", "taylor"]
 _BATCH = 32
+_LAYERS = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, nn.Embedding)
 
 
 def saliency(
     network: nn.Module, importance: Importance, calibration: Samples, loss: str = "cross_entropy"
 ) -> dict[str, Tensor]:
-    """A score >= 0 for each weight, shaped like the weight, by layer name.
+    """A score >= 0 for each weight, shaped like the weight, by layer name; of tensors of no such layer, by their own.
 
     `magnitude`: w^2 (Li et al., arXiv:1608.08710, squared as group norms are). `bn_scale`: |gamma| of batch norms alone
     (Liu et al., arXiv:1708.06519). `taylor`: |w * dL/dw|, the mean over calibration batches, with L the loss
-    (Molchanov et al., arXiv:1906.10771, the absolute first-order term). Batch norms take part in it, and depthwise
-    convolutions in both; torch-pruning's own estimators leave them out.
+    (Molchanov et al., arXiv:1906.10771, the absolute first-order term). Norms take part in it, and depthwise
+    convolutions in both; torch-pruning's own estimators leave batch norms out. Biases take part in none.
     """
-    layers = {name: layer for name, layer in network.named_modules() if _has_weight(layer)}
+    weights = _weights(network)
     if importance == "taylor":
-        return _taylor(network, list(layers), calibration, find_loss(loss, "step prune, importance taylor"))
+        return _taylor(network, weights, calibration, find_loss(loss, "step prune, importance taylor"))
     if importance == "bn_scale":
-        norms = {name: layer for name, layer in layers.items() if isinstance(layer, nn.BatchNorm2d)}
-        return {name: _weight(layer).detach().abs() for name, layer in norms.items()}
-    return {name: _weight(layer).detach().square() for name, layer in layers.items()}
+        norms = {name for name, layer in network.named_modules() if isinstance(layer, _NormBase)}
+        return {name: weight.detach().abs() for name, weight in weights.items() if name in norms}
+    return {name: weight.detach().square() for name, weight in weights.items()}
 
 
 def score_channels(group: ChannelGroup, saliencies: Mapping[str, Tensor]) -> Tensor | None:
@@ -65,34 +68,39 @@ def score_channels(group: ChannelGroup, saliencies: Mapping[str, Tensor]) -> Ten
 
 
 def _channel_sums(member: Member, weights: Tensor) -> Tensor:
-    sums = (
-        (weights if member.side == "out" else weights.transpose(0, 1)).flatten(1).sum(1)
-        if weights.dim() > 1
-        else weights
-    )
+    sums = weights.transpose(0, member.axis).flatten(1).sum(1) if weights.dim() > 1 else weights
     return torch.stack([sums[list(indices)].sum() for indices in member.channels])
 
 
-def _has_weight(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv2d | nn.Linear) or (isinstance(layer, nn.BatchNorm2d) and layer.affine)
+def _weights(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights of layers by the layer's name, every other tensor but biases by its own."""
+    weights: dict[str, nn.Parameter] = {}
+    for name, parameter in network.named_parameters():
+        path, _, leaf = name.rpartition(".")
+        layer = network.get_submodule(path)
+        if isinstance(layer, _LAYERS):
+            if leaf == "weight":
+                weights[path] = parameter
+        elif "bias" not in leaf:
+            weights[name] = parameter
+    return weights
 
 
-def _weight(layer: nn.Module) -> Tensor:
-    assert isinstance(layer.weight, Tensor)
-    return layer.weight
-
-
-def _taylor(network: nn.Module, names: list[str], calibration: Samples, loss: LossFunction) -> dict[str, Tensor]:
-    network = copy.deepcopy(network).eval()
-    weights = {name: _weight(network.get_submodule(name)).requires_grad_(True) for name in names}
+def _taylor(
+    network: nn.Module, weights: Mapping[str, nn.Parameter], calibration: Samples, loss: LossFunction
+) -> dict[str, Tensor]:
+    copied = copy.deepcopy(network).eval()
+    own = _weights(copied)
+    for weight in own.values():
+        weight.requires_grad_(True)
     totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     batches = range(0, len(calibration), _BATCH)
     for start in batches:
         inputs, labels = calibration.batch(start, start + _BATCH), calibration.labels[start : start + _BATCH]
         with torch.enable_grad():
-            value = loss(network(*inputs), inputs, labels)
-        gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
-        for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+            value = loss(copied(*inputs), inputs, labels)
+        gradients = torch.autograd.grad(value, list(own.values()), allow_unused=True)
+        for (name, weight), gradient in zip(own.items(), gradients, strict=True):
             if gradient is not None:
                 totals[name] += (weight.detach() * gradient).abs() / len(batches)
     return totals

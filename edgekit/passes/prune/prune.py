@@ -17,9 +17,11 @@ from edgekit.passes.prune.autobot.autobot import autobot
 from edgekit.passes.prune.autobot.flops import GatedMacs
 from edgekit.passes.prune.autobot.gates import why_not_gated
 from edgekit.passes.prune.cut import keep_edits
-from edgekit.passes.prune.groups import ChannelGroup, find_groups
+from edgekit.passes.prune.group import ChannelGroup
+from edgekit.passes.prune.groups import find_groups
+from edgekit.passes.prune.heads import open_attention
 from edgekit.passes.prune.importance import saliency, score_channels
-from edgekit.passes.prune.widths import Choice, MacsModel, Removed, achievable_widths
+from edgekit.passes.prune.widths import Choice, MacsModel, Removed, group_widths
 from edgekit.passes.recalibrate import recalibrate_norms
 from edgekit.schema.prune import PruneOptions
 
@@ -39,6 +41,7 @@ def prune(model: Model, options: PruneOptions, context: Context) -> Model:
 
     Source: groups, Fang et al., arXiv:2301.12900; scores, see `importance.py`; gates, see `autobot/`.
     """
+    given, model = model, open_attention(model)
     multiple = options.multiple_of or int(context.target.channel_multiple.value)
     choice = _choice(model, options, context, multiple)
     removed = _choose(model, options, choice, context)
@@ -51,7 +54,7 @@ def prune(model: Model, options: PruneOptions, context: Context) -> Model:
         )
     network = apply_edits(model.network, edits)
     pruned = model.with_(network, "prune", edits)
-    _check_outputs(model, pruned)
+    _check_outputs(given, pruned)
     if options.recalibrate_norms:
         recalibrate_norms(network, context.splits.calibration)
     for group in choice.groups:
@@ -70,7 +73,7 @@ def _choice(model: Model, options: PruneOptions, context: Context, multiple: int
     scores: dict[str, Tensor] = {}
     widths: dict[str, list[int]] = {}
     for group in found.groups:
-        allowed = achievable_widths(group.width, multiple, options.min_keep_ratio)
+        allowed = group_widths(group, multiple, options.min_keep_ratio)
         score = torch.ones(group.width) if gated else score_channels(group, saliencies)
         reason = why_not_gated(group, model.network) if gated else None
         if reason is not None:

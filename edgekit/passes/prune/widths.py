@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgekit.nets.count import count_macs
 from edgekit.nets.model import Model
-from edgekit.passes.prune.groups import ChannelGroup
+from edgekit.passes.prune.group import ChannelGroup
 
 Removed = dict[str, tuple[int, ...]]
 """Channels to cut from each group, by the group's root, ascending."""
@@ -27,6 +27,11 @@ def achievable_widths(width: int, multiple: int, min_keep_ratio: float) -> list[
     least = max(1, math.ceil(round(min_keep_ratio * width, 9) / multiple)) * multiple
     below = (width - 1) // multiple * multiple
     return [width, *range(below, least - 1, -multiple)]
+
+
+def group_widths(group: ChannelGroup, multiple: int, min_keep_ratio: float) -> list[int]:
+    """The same for a group. A head of 12 channels fills a multiple of 8 by twos, one of 16 alone."""
+    return achievable_widths(group.width, multiple // math.gcd(multiple, group.unit_size), min_keep_ratio)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from edgekit.passes.prune.autobot.flops import Cost
 from edgekit.passes.prune.autobot.gates import Gates
 from edgekit.passes.prune.autobot.threshold import choose_channels
 from edgekit.passes.prune.autobot.training import Aim, train_gates
-from edgekit.passes.prune.groups import ChannelGroup
+from edgekit.passes.prune.group import ChannelGroup
 from edgekit.passes.prune.widths import Removed
 from edgekit.schema.prune import AutobotOptions, PruneOptions
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgekit.nets.model import Model
-from edgekit.passes.prune.groups import ChannelGroup
+from edgekit.passes.prune.group import ChannelGroup
 from edgekit.passes.prune.widths import MacsModel
 
 

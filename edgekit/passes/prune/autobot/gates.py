@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekit.passes.prune.groups import ChannelGroup
+from edgekit.passes.prune.group import ChannelGroup
 
 # Axes behind the channels in what the layer reads.
 _READERS: Mapping[type[nn.Module], int] = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3, nn.Linear: 0}
@@ -24,8 +24,13 @@ def why_not_gated(group: ChannelGroup, network: nn.Module) -> str | None:
     A gate is as good as the cut only where the channels do not meet before a layer reads them. A norm over channels, a
     product of two sets of them, a recurrent layer: what is cut there changes what the other channels become.
     """
+    layers = dict(network.named_modules())
     for member in group.members:
-        layer = network.get_submodule(member.layer)
+        layer = layers.get(member.layer)
+        if layer is None:
+            return f"a gate does not stand for a cut in {member.layer}, a tensor of its own"
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.groups not in (1, layer.in_channels):
+            return f"a gate does not stand for a cut in {member.layer}, a convolution in {layer.groups} groups"
         if type(layer) not in _READERS and not isinstance(layer, _EACH_ALONE):
             return f"a gate does not stand for a cut in {member.layer}, a {type(layer).__name__}"
     if not any(member.side == "in" for member in group.members):

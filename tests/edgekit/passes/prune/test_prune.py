@@ -309,27 +309,29 @@ def test_layers_in_keep_stay_whole(build, make_context):
 
 
 class _Awkward(nn.Module):
-    """What a cut must go around: convolution in groups, LayerNorm, loose parameter, two halves added, two outputs."""
+    """What a cut must go around: sums over channels, unknown operators, weights that layers share, two outputs."""
 
     def __init__(self):
         super().__init__()
         self.a = nn.Conv2d(1, 16, 3, 1, 1)
-        self.grouped = nn.Conv2d(16, 16, 3, 1, 1, groups=4)
         self.b = nn.Conv2d(16, 16, 1)
-        self.scale = nn.Parameter(torch.ones(16, 1, 1))
-        self.c = nn.Conv2d(16, 16, 1)
-        self.free = nn.Conv2d(8, 16, 1)
+        self.c = nn.Conv2d(17, 16, 1)
         self.d = nn.Conv2d(16, 16, 1)
-        self.layer_norm = nn.LayerNorm(16)
+        self.shared = nn.Conv2d(16, 16, 1)
+        self.again = nn.Conv2d(16, 16, 1)
+        self.again.weight = self.shared.weight
+        self.free = nn.Conv2d(16, 16, 1)
+        self.rnn = nn.LSTM(16, 8, batch_first=True, bidirectional=True)
         self.first = nn.Linear(16, 3)
         self.second = nn.Linear(16, 2)
 
     def forward(self, x):
-        x = F.relu(self.grouped(self.a(x)))
-        x = F.relu(self.b(x)) * self.scale
-        one, two = self.c(x).chunk(2, 1)
-        x = F.relu(self.free(one + two))
-        x = self.layer_norm(self.d(x).mean((2, 3)))
+        x = self.a(x).softmax(1)
+        x = self.b(x)
+        x = self.c(torch.cat([x, x.mean(1, keepdim=True)], 1))
+        x = torch.roll(self.d(x), 1, 1)
+        x = self.free(self.again(F.relu(self.shared(x))))
+        x = self.rnn(x.flatten(2).transpose(1, 2))[0][:, -1]
         return self.first(x), self.second(x)
 
 
@@ -343,17 +345,17 @@ def test_what_cannot_be_cut_is_left_with_a_reason(make_context):
     model = Model(_Awkward().eval(), source, ())
     left = find_groups(model).left
     for root, reason in {
-        "a": "grouped is a convolution in 4 groups",
-        "grouped": "it is a convolution in 4 groups",
-        "b": "a parameter outside a layer",
-        "c": "cannot be followed into free",
-        "d": "layer_norm is a LayerNorm",
+        "a": "softmax runs over them",
+        "b": "mean runs over them",
+        "d": "operator roll is not one that channels are followed through",
+        "shared": "layers share the tensor shared.weight",
+        "free": "operator lstm is not one that channels are followed through",
         "first": "output of the network",
         "second": "output of the network",
     }.items():
         assert reason in left.get(root, "not found"), (root, left)
     pruned = prune(model, _options(), make_context())
-    assert {edit.layer for edit in pruned.edits} == {"free", "d"}
+    assert {edit.layer for edit in pruned.edits} == {"c", "d"}
 
 
 class _Halves(nn.Module):
@@ -370,11 +372,13 @@ class _Halves(nn.Module):
         return self.fc(self.b(one + two).mean((2, 3)))
 
 
-def test_channels_that_depend_on_others_of_their_own_layer_stay(make_model, make_context):
+def test_channels_that_depend_on_others_of_their_own_layer_go_together(make_model, make_context):
     torch.manual_seed(0)
-    model = make_model(_Halves())
-    assert "depend on others of its own" in find_groups(model).left["a"]
-    assert {edit.layer for edit in prune(model, _options(), make_context()).edits} == {"b", "fc"}
+    pruned = prune(make_model(_Halves()), _options(), make_context())
+    kept = {(edit.layer, edit.side): edit.indices for edit in pruned.edits}
+    assert len(kept["b", "in"]) == 4
+    assert kept["a", "out"] == (*kept["b", "in"], *(index + 8 for index in kept["b", "in"]))
+    assert len(kept["b", "out"]) == 8
 
 
 class _StaticShape(nn.Module):
@@ -389,12 +393,12 @@ class _StaticShape(nn.Module):
         return self.fc(x.view(-1, 8 * 64))
 
 
-def test_a_shape_written_into_the_network_is_refused(make_model, make_context):
+def test_a_shape_written_into_the_network_keeps_what_it_counts(make_model, make_context):
     torch.manual_seed(0)
-    with pytest.raises(PassError) as error:
-        prune(make_model(_StaticShape()), _options(), make_context())
-    assert "does not run" in error.value.what
-    assert "forward()" in error.value.fix
+    model = make_model(_StaticShape())
+    assert find_groups(model).left["b"].startswith("the network does not run without some of its channels: ")
+    pruned = prune(model, _options(), make_context())
+    assert (pruned.network.a.out_channels, pruned.network.b.out_channels) == (4, 8)
 
 
 def _their_group(model, root):

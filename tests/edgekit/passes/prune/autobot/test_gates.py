@@ -7,7 +7,8 @@ from torch import nn
 from edgekit.nets.edits import apply_edits
 from edgekit.passes.prune.autobot.gates import Gates, why_not_gated
 from edgekit.passes.prune.cut import keep_edits
-from edgekit.passes.prune.groups import ChannelGroup, Member, find_groups
+from edgekit.passes.prune.group import ChannelGroup, Member
+from edgekit.passes.prune.groups import find_groups
 
 
 def _run(network, model, batch=3):
