@@ -29,9 +29,10 @@ def build_engine(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Job keys: artifact {path, sha256} (the ONNX file), precision ('fp32', 'fp16' or 'int8'; int8 wants Q/DQ in the
     file), results {engine, timing_cache, layers, passport} (names to write). May be absent: strongly_typed (false; 11
-    knows nothing else), profiles [{input: {min, opt, max}}] (one per optimisation profile, for dynamic inputs),
-    workspace_bytes, optimisation_level, dla_core, gpu_fallback (false), timing_cache_folder (where the board keeps
-    it; absent: it is not kept), device (0), layer_runs (20; 0: layers are not timed).
+    knows nothing else), sparse_weights (false; the builder tries kernels for 2:4 weights too), profiles [{input: {min,
+    opt, max}}] (one per optimisation profile, for dynamic inputs), workspace_bytes, optimisation_level, dla_core,
+    gpu_fallback (false), timing_cache_folder (where the board keeps it; absent: it is not kept), device (0),
+    layer_runs (20; 0: layers are not timed).
 
     Returns {passport, seconds, layers, layers_unavailable, timing_cache {reused, path}, progress, not_on_dla,
     libraries}. `progress` says whether TensorRT reported phases; `not_on_dla` names layers that a DLA cannot take.
@@ -74,6 +75,7 @@ def build_engine(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "timing_cache_sha256": hashlib.sha256(cache).hexdigest(),
         "precision": job["precision"],
         "strongly_typed": bool(job.get("strongly_typed")) or api.only_strongly_typed(trt),
+        "sparse_weights": bool(job.get("sparse_weights")),
         "flags": flags,
         "profiles": job.get("profiles", []),
         "workspace_bytes": job.get("workspace_bytes"),

@@ -84,6 +84,8 @@ def configured(trt: Any, builder: Any, network: Any, job: Mapping[str, Any]) -> 
             config.set_flag(getattr(trt.BuilderFlag, flag))
     if precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)
+    if job.get("sparse_weights"):
+        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     if job.get("workspace_bytes") is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(job["workspace_bytes"]))
     if job.get("optimisation_level") is not None:

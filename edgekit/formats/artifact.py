@@ -1,4 +1,4 @@
-"""The Artifact record: one exported file, how it is quantised, and the PyTorch program it must agree with."""
+"""The Artifact record: one exported file, how it is quantised, the PyTorch program it must agree with; its weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,21 @@ from pathlib import Path
 from torch import nn
 
 from edgekit.schema.manifest import ArtifactRow
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """A weight as an exported file holds it.
+
+    Attributes:
+        two_of_four: of every four inputs in a row of an output, at least two are zero.
+    """
+
+    name: str
+    count: int
+    zeros: int
+    value_bytes: int
+    two_of_four: bool
 
 
 @dataclass(frozen=True)

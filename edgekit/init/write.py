@@ -77,8 +77,8 @@ def _recipe_lines(proposal: Proposal, name: str, data: str, schema: str) -> Iter
         options: dict[str, Any] = {"epochs": proposal.epochs, "batch_size": proposal.batch_size}
         options |= {"optimizer": "adamw", "learning_rate": 0.001} | ({"loss": proposal.loss} if proposal.loss else {})
         yield f"  - train: {flow(options)}"
-        yield "  # - prune: {budget: {macs_ratio: 0.6}} # keeps that share of the multiply-accumulates"
-        yield "  # - distill: {epochs: 10} # learns back what pruning lost; wants `teacher:` or a checkpoint"
+        yield "  # - prune: {budget: {macs_ratio: 0.6}, recover: {epochs: 10}} # keeps that share of the work,"
+        yield "  #   and learns back what it lost from the network before it"
     if question.file is None:
         yield "  - reparam # merges norms and parallel branches into convolutions; the function stays"
     yield "  - quantize # to int8; {mode: auto, max_drop: 0.005} raises single layers until that holds"

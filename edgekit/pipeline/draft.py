@@ -19,6 +19,7 @@ from edgekit.pipeline.parity import expected_codes
 from edgekit.pipeline.plan import Plan
 from edgekit.pipeline.run import Stages, Workshop
 from edgekit.pipeline.sources import library_version
+from edgekit.pipeline.sparsity import sparse_artifacts
 from edgekit.profiling.compare import Comparison
 from edgekit.release.bundle import BundleDraft, profile_row
 from edgekit.release.gates import FLOAT_OUTPUTS, STAND_IN_RUNTIME, ArtifactEvidence, Evidence, judge, verdict
@@ -105,6 +106,7 @@ def draft_bundle(
         full_profiles=found.measured.profiles,
         board_metrics=found.board.rows,
         speed=found.measured.speed,
+        sparse=sparse_artifacts([(item.path, item.row) for item in shipped], plan.target.target, stages.rows),
         gates=gates,
         steps=stages.rows,
         kept_high=tuple(_kept_high(last)),

@@ -76,7 +76,7 @@ def build_engines(
             continue
         if variant.runtime == "trtexec":  # it builds and measures in one go: `measure_on`
             continue
-        options = EngineOptions(precision=engine_precision(variant, target))
+        options = EngineOptions(engine_precision(variant, target), sparse_weights=one.row.two_of_four > 0)
         folder = engine_folder(home, session.device.name, one.row)
         building: dict[str, Any] = {"lease": lease_request()}
         try:

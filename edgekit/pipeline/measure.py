@@ -100,7 +100,7 @@ def measure_on(
                     "on_progress": shown(update),
                 }
                 if by_trtexec:
-                    wishes = EngineOptions(precision=engine_precision(variant, target))
+                    wishes = EngineOptions(engine_precision(variant, target), sparse_weights=one.row.two_of_four > 0)
                     found = [profile_by_trtexec(device, session.transport, one.path, one.row, wishes, settings)]
                 elif engine is not None:
                     how["options"] = engine.runtime_options

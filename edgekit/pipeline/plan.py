@@ -67,7 +67,7 @@ class Plan:
         steps: of the model; the first one loads it. A `recover` block is one of them.
         teachers: steps of each teacher, likewise; empty when no step asks for one, or there is no other than the model.
         reference: index in `steps` of the float network that compression is compared with: the last step before the
-            first one that does anything else than learn.
+            first one that does anything else than learn, or that makes a trained network sparse.
         calibration: None where the data come from the user's own function.
         gates: the target's with the recipe's.
         around: what every key shares.
@@ -150,7 +150,7 @@ def make_plan(
     if any(_learns_from_teacher(one.step) for one in placed):
         taught = written.taught_by.items()
         teachers = tuple(drafts.chain(who, teacher.model, spell_out(teacher.steps), (), 0) for who, teacher in taught)
-    reference = _reference(placed)
+    reference = _reference(placed, written.model)
     steps = drafts.chain("model", written.model, placed, [chain[-1].key.key for chain in teachers], reference)
     quantised = any(one.step.name in _QUANTISES for one in placed)
     restructured = any(one.step.name not in _QUANTISES for one in placed[reference:])
@@ -184,7 +184,7 @@ def check_order(
     lines = {"model": recipe.steps} | {who: teacher.steps for who, teacher in recipe.taught_by.items()}
     for who, steps in lines.items():
         placed = spell_out(steps)
-        reference = _reference(placed)
+        reference = _reference(placed, recipe.model if who == "model" else recipe.taught_by[who].model)
         quantised_at: int | None = None
         for i, one in enumerate(placed):
             step, at = one.step, _place(where, who, one)
@@ -273,10 +273,12 @@ def _parity_codes(gates: Gates) -> int:
     return TOLERATED_CODES if bound is None or bound.at_most is None else int(bound.at_most)
 
 
-def _reference(steps: Sequence[PlacedStep]) -> int:
-    learned = 0
+def _reference(steps: Sequence[PlacedStep], source: ModelSource) -> int:
+    learned, trained = 0, source.checkpoint is not None or source.file is not None
     while learned < len(steps) and steps[learned].step.name in _LEARNS_FROM_SAMPLES:
-        learned += 1
+        if trained and steps[learned].step.options.get("sparsity"):  # it compresses what there is to compare with
+            break
+        learned, trained = learned + 1, True
     return learned
 
 

@@ -120,7 +120,7 @@ def profile_artifacts(
                         session,
                         path,
                         row,
-                        EngineOptions(precision=_ENGINES.get(row.precision, "fp32")),
+                        EngineOptions(_ENGINES.get(row.precision, "fp32"), sparse_weights=row.two_of_four > 0),
                         engine_folder(default_home(), device.name, row),
                         lease=lease_request(),
                         on_progress=partial(told, building),

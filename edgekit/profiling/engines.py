@@ -18,12 +18,14 @@ _ASK_TIMEOUT_S = 120.0
 _IN_PASSPORT = (  # options that make another engine
     "precision",
     "strongly_typed",
+    "sparse_weights",
     "profiles",
     "workspace_bytes",
     "optimisation_level",
     "dla_core",
     "gpu_fallback",
 )
+_BEFORE = {"sparse_weights": False}  # what engines were built with whose passports do not know the option
 _RESULTS = {
     "engine": "model.engine",
     "timing_cache": "timing.cache",
@@ -55,6 +57,7 @@ class EngineOptions:
     Attributes:
         precision: 'int8' wants Q/DQ in the ONNX file, the others want none.
         strongly_typed: types of the network alone decide; TensorRT 11 knows nothing else.
+        sparse_weights: the builder tries kernels for weights in the 2:4 pattern, and takes them where they are faster.
         profiles: one per optimisation profile: input -> {min, opt, max} shapes; only inputs of dynamic shape.
         workspace_bytes: most scratch memory of a layer; none: all that the GPU has.
         optimisation_level: 0 to 5, how long the builder searches; none: TensorRT's default.
@@ -66,6 +69,7 @@ class EngineOptions:
 
     precision: Literal["fp32", "fp16", "int8"] = "fp16"
     strongly_typed: bool = False
+    sparse_weights: bool = False
     profiles: tuple[Mapping[str, Mapping[str, tuple[int, ...]]], ...] = ()
     workspace_bytes: int | None = None
     optimisation_level: int | None = None
@@ -284,5 +288,5 @@ def _unfit(
         return "the engine kept here was built from another ONNX file"
     wishes = _wishes(options)
     wishes["strongly_typed"] |= _only_strong(version)
-    changed = [name for name in _IN_PASSPORT if passport.get(name) != wishes[name]]
-    return "; ".join(f"{name} was {passport.get(name)}, is {wishes[name]}" for name in changed)
+    had = {name: passport.get(name, _BEFORE.get(name)) for name in _IN_PASSPORT}
+    return "; ".join(f"{name} was {had[name]}, is {wishes[name]}" for name in had if had[name] != wishes[name])

@@ -89,6 +89,9 @@ def build_command(
     """
     argv = [program, f"--onnx={onnx}", f"--saveEngine={engine}", f"--timingCacheFile={cache}"]
     argv += _precision(program, help_text, options)
+    if options.sparse_weights:
+        _need(program, help_text, "--sparsity", "leave sparse_weights out")
+        argv.append("--sparsity=enable")
     if options.workspace_bytes is not None:
         mebibytes = options.workspace_bytes // (1 << 20)
         argv.append(

@@ -42,6 +42,7 @@ from edgekit.schema.manifest import (
 from edgekit.schema.postprocess import Postprocess
 from edgekit.schema.precision import KeptHigh
 from edgekit.schema.profile import Profile
+from edgekit.schema.sparsity import SparseArtifact
 from edgekit.schema.tensors import OutputSpec
 from edgekit.store.digests import canonical_json, file_sha256
 from edgekit.store.folders import building_folder, put_in_place
@@ -84,6 +85,7 @@ class BundleDraft:
     postprocess: tuple[Postprocess, ...] = ()
     board_metrics: tuple[BoardMetricRow, ...] = ()
     speed: tuple[SpeedRow, ...] = ()
+    sparse: tuple[SparseArtifact, ...] = ()
     gates: tuple[GateRow, ...] = ()
     steps: tuple[StepRow, ...] = ()
     skipped: tuple[Skipped, ...] = ()
@@ -259,6 +261,7 @@ def _manifest(draft: BundleDraft, created_at: str | None, files: dict[str, str])
         profiles=tuple(map(profile_row, draft.full_profiles)),
         board_metrics=draft.board_metrics,
         speed=draft.speed,
+        sparse=draft.sparse,
         gates=draft.gates,
         steps=steps,
         skipped=skipped,

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from edgekit.report import values
 from edgekit.report.precision import precision_block
+from edgekit.report.sparsity import sparsity_block
 from edgekit.report.tables import add_row, plain_table
 from edgekit.schema.manifest import ArtifactRow, GateRow, Manifest, Measure, ParityRow, SpeedRow, StepRow, Verdict
 
@@ -43,12 +44,13 @@ def print_summary(
     console.print()
     console.print(title, Text(f"edgekit {manifest.edgekit_version}", style="dim"))
     rows = manifest.steps if steps is None else steps
-    precision = precision_block(manifest)
+    precision, zeros = precision_block(manifest), sparsity_block(manifest)
     found = [(f"Look at the data: {len(manifest.findings)}", _findings(manifest))] if manifest.findings else []
     for heading, block in (
         ("Steps", _steps(manifest, rows)),
         *((("Precision of single layers", precision),) if precision is not None else ()),
         ("Artifacts", _artifacts(manifest)),
+        *((("Zeros among the weights", zeros),) if zeros is not None else ()),
         *(((f"{manifest.metrics.name} on the device", _on_board(manifest)),) if manifest.board_metrics else ()),
         ("Latency", _latency(manifest)),
         ("Gates", _gates(manifest.gates)),

@@ -11,7 +11,7 @@ from edgekit.schema.postprocess import Postprocess
 from edgekit.schema.precision import GuardRow, KeptHigh, MixedRow
 from edgekit.schema.profile import Conditions, Energy
 from edgekit.schema.scheme import ArtifactPrecision
-from edgekit.schema.sparsity import SparsityRow
+from edgekit.schema.sparsity import SparseArtifact, SparsityRow
 from edgekit.schema.tensors import ArtifactTensor, InputSpec, OutputSpec, Preprocess
 
 
@@ -101,6 +101,9 @@ class ArtifactRow(Record):
     in_float: tuple[InFloat, ...] = ()
     conformance: tuple[ConformanceRow, ...] = ()
     engine: Literal["deferred"] | None = Field(None, description="tensorrt only")
+    two_of_four: int = Field(
+        0, description="tensorrt only: weights with two zeros among every four inputs, for which sparse kernels exist"
+    )
     feedback: dict[str, str] = Field(
         default_factory=dict,
         description="one step of a recurrent network: output -> input that it goes into at the next step, as it is",
@@ -297,6 +300,7 @@ class Manifest(Record):
     board_metrics: tuple[BoardMetricRow, ...] = Field((), description="of the recipe's metric, on the device itself")
     profiles: tuple[ProfileRow, ...] = ()
     speed: tuple[SpeedRow, ...] = ()
+    sparse: tuple[SparseArtifact, ...] = Field((), description="every artifact, where a step made weights zero")
     gates: tuple[GateRow, ...] = ()
     steps: tuple[StepRow, ...] = ()
     skipped: tuple[Skipped, ...] = ()

@@ -8,6 +8,7 @@ from edgekit.schema.base import Options, Record, refusal
 
 SparsityMethod = Literal["gradual", "one_shot", "hold"]
 SparsityPattern = Literal["unstructured", "block", "2:4"]
+SparseSpeed = Literal["no", "where it has a kernel", "not known"]
 _OF_FOUR = 0.5  # the share of zeros of 2:4
 
 
@@ -136,3 +137,25 @@ class SparsityRow(Record):
     def total_ratio(self) -> float:
         """Share of zeros among all parameters."""
         return self.zeros / self.all_weights
+
+
+class SparseArtifact(Record):
+    """The zeros in one exported file, and whether its runtime makes time of them."""
+
+    artifact: str
+    zeros: int = Field(description="in weights of convolutions, matrix products and recurrent operators")
+    weights: int
+    size_bytes: int
+    deflated_bytes: int = Field(description="of the file after zlib at level 6")
+    bitmask_bytes: int = Field(description="of the file if weights were a bit each and the values other than zero")
+    tensors: int = Field(description="weights, each a tensor")
+    two_of_four: int = Field(description="of them, with two zeros among every four inputs")
+    runtime: str
+    faster: SparseSpeed = Field(description="what is published of the runtime; what was measured stands in `speed`")
+    reason: str
+    source: str = ""
+
+    @property
+    def zeros_ratio(self) -> float | None:
+        """Share of zeros; none: no weight is stored as a plain tensor."""
+        return self.zeros / self.weights if self.weights else None

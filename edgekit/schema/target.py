@@ -23,6 +23,14 @@ class Fact(Record):
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 
+class SparseKernels(Record):
+    """Which zeros among the weights a runtime skips there, and where that was published."""
+
+    pattern: Literal["none", "2:4"] = Field(description="none: it multiplies by every zero of edgekit's files")
+    reason: str
+    source: str
+
+
 class TargetFormat(Record):
     """One format that the target runs, the convention its integers follow, and what runs it there."""
 
@@ -33,6 +41,7 @@ class TargetFormat(Record):
         None, min_length=1, description="that this runtime has there; none: all of the target's"
     )
     note: str = ""
+    sparse: SparseKernels | None = Field(None, description="none: not known")
 
 
 class Target(Record):

@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,11 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "idx"
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def workplace(workplace, monkeypatch):
     pytest.importorskip("sklearn", reason="make_data.py takes scikit-learn's digits")
-    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EDGEKIT_HOME", raising=False)
     monkeypatch.delenv("IDX_FOLDER", raising=False)
     runpy.run_path("make_data.py", run_name="__main__")
-    return tmp_path
+    return workplace
 
 
 def run(command, *words):

@@ -2,8 +2,6 @@
 
 import json
 import runpy
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,13 +13,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model"
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def workplace(workplace):
     pytest.importorskip("sklearn", reason="make_data.py takes scikit-learn's digits")
-    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EDGEKIT_HOME", raising=False)
-    yield tmp_path
-    sys.modules.pop("net", None)
+    return workplace
 
 
 def test_a_network_and_data_of_ones_own_become_a_bundle(workplace):

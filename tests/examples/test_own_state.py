@@ -1,8 +1,6 @@
 """The example of a recurrent network of one's own, exported as one step."""
 
 import json
-import shutil
-import sys
 from pathlib import Path
 
 import onnx
@@ -15,15 +13,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "own_state"
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def workplace(workplace):
     pytest.importorskip("sklearn", reason="data.py takes scikit-learn's digits")
     pytest.importorskip("onnxruntime", reason="runs the ONNX artifact")
-    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EDGEKIT_HOME", raising=False)
-    yield tmp_path
-    for name in ("net", "data"):
-        sys.modules.pop(name, None)
+    return workplace
 
 
 def test_a_state_of_ones_own_goes_in_and_comes_out_of_an_int8_step(workplace):

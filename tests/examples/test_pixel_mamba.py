@@ -2,8 +2,6 @@
 
 import json
 import runpy
-import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,16 +20,6 @@ SHIPPED = EXAMPLE.parents[1] / "calib"
 @pytest.fixture(scope="module")
 def net() -> SimpleNamespace:
     return SimpleNamespace(**runpy.run_path(str(EXAMPLE / "net.py")))
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch, data_folder):
-    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EDGEKIT_DATA", str(data_folder))
-    monkeypatch.delenv("EDGEKIT_HOME", raising=False)
-    yield tmp_path
-    sys.modules.pop("net", None)
 
 
 def one_after_another(decay, inflow):
@@ -97,9 +85,9 @@ def build(recipe, least):
         pytest.param("edgekit.yaml", SHIPPED / "mnist.yaml", 100, 0.98, 66_186, marks=pytest.mark.slow),
     ],
 )
-def test_published_weights_answer_in_onnx_as_in_pytorch(workplace, recipe, data, test, least, params):
+def test_published_weights_answer_in_onnx_as_in_pytorch(workplace_with_data, recipe, data, test, least, params):
     pytest.importorskip("onnxruntime", reason="runs the ONNX artifact")
-    few(data, workplace, test)
+    few(data, workplace_with_data, test)
     manifest = build(recipe, least)
     assert manifest["steps"][0]["after"]["params"] == params
     metrics = manifest["metrics"]

@@ -1,8 +1,6 @@
 """The example of regression, as its recipe says: a drop is a rise of the error, and labels are numbers."""
 
 import json
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,15 +12,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "regression"
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def workplace(workplace):
     pytest.importorskip("sklearn", reason="data.py takes scikit-learn's diabetes data")
     pytest.importorskip("onnxruntime", reason="runs the ONNX artifact")
-    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EDGEKIT_HOME", raising=False)
-    yield tmp_path
-    for name in ("net", "data"):
-        sys.modules.pop(name, None)
+    return workplace
 
 
 def build(*words: str):

@@ -2,8 +2,6 @@
 
 import json
 import runpy
-import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,16 +21,6 @@ RECIPES = ("vit", "lstm", "lstm-step", "gru")
 @pytest.fixture(scope="module")
 def net() -> SimpleNamespace:
     return SimpleNamespace(**runpy.run_path(str(EXAMPLE / "net.py")))
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch, data_folder):
-    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EDGEKIT_DATA", str(data_folder))
-    monkeypatch.delenv("EDGEKIT_HOME", raising=False)
-    yield tmp_path
-    sys.modules.pop("net", None)
 
 
 def weights(folder, prefix):
@@ -63,7 +51,7 @@ def test_the_transformer_is_the_published_one(net, data_folder):
 
 
 @torch.no_grad()
-def test_the_lstm_hears_as_published_whole_and_step_by_step(net, workplace, data_folder):
+def test_the_lstm_hears_as_published_whole_and_step_by_step(net, workplace_with_data, data_folder):
     whole, step = net.KeywordLstm().eval(), net.LstmStep().eval()
     for network in (whole, step):
         network.load_state_dict(weights(data_folder, "lstm_s."))
@@ -79,7 +67,7 @@ def test_the_lstm_hears_as_published_whole_and_step_by_step(net, workplace, data
 
 
 @torch.no_grad()
-def test_the_gru_hears_as_published(net, workplace, data_folder):
+def test_the_gru_hears_as_published(net, workplace_with_data, data_folder):
     network = net.KeywordGru().eval()
     network.load_state_dict(weights(data_folder, "gru."))
     mfcc, labels = words("speech-commands-40ms")
@@ -87,14 +75,14 @@ def test_the_gru_hears_as_published(net, workplace, data_folder):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_plans(workplace, recipe):
+def test_every_recipe_plans(workplace_with_data, recipe):
     result = CliRunner().invoke(cli, ["plan", f"{recipe}.yaml", "--target", "raspberry-pi-5"])
     assert result.exit_code == 0, result.output
 
 
 @pytest.mark.slow  # each up to a minute; the transformer's ten thousand pictures more
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_build_keeps_the_accuracy(workplace, recipe):
+def test_a_build_keeps_the_accuracy(workplace_with_data, recipe):
     pytest.importorskip("onnxruntime", reason="runs the ONNX artifact")
     arguments = ["build", f"{recipe}.yaml", "--target", "cpu", "--set", "export.formats=[onnx]", "--json"]
     result = CliRunner().invoke(cli, arguments)

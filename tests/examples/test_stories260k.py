@@ -3,8 +3,6 @@
 import json
 import math
 import runpy
-import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,17 +19,6 @@ TEXT, TOKENIZER, WEIGHTS = "tinystories_sample.txt.gz", "weights/tok512.bin", "w
 
 def of_example(name):
     return SimpleNamespace(**runpy.run_path(str(EXAMPLE / name)))
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch, data_folder):
-    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EDGEKIT_DATA", str(data_folder))
-    monkeypatch.delenv("EDGEKIT_HOME", raising=False)
-    yield tmp_path
-    for name in ("net", "data"):
-        sys.modules.pop(name, None)
 
 
 def joined_over_the_whole_text(tokenizer, text):
@@ -84,7 +71,7 @@ def test_the_published_perplexity_and_no_look_ahead(data_folder):
 
 
 @pytest.mark.slow  # 511 steps of attention, a hundred stories: half a minute
-def test_a_build_keeps_the_perplexity(workplace):
+def test_a_build_keeps_the_perplexity(workplace_with_data):
     pytest.importorskip("onnxruntime", reason="runs the ONNX artifact")
     arguments = ["build", "--target", "cpu", "--set", "export.formats=[onnx]", "--json"]
     result = CliRunner().invoke(cli, arguments)
@@ -98,10 +85,10 @@ def test_a_build_keeps_the_perplexity(workplace):
     assert artifact["size_bytes"] < 1_450_000  # 1,040,128 of weights, and 261,121 of one mask for five layers
 
 
-def test_few_stories_go_through_a_build(workplace):
+def test_few_stories_go_through_a_build(workplace_with_data):
     """Shorter sequences: what is tested is the way of tokens, labels and a perplexity through a build."""
     pytest.importorskip("onnxruntime", reason="runs the ONNX artifact")
-    sheet = workplace / "calib" / "stories.yaml"
+    sheet = workplace_with_data / "calib" / "stories.yaml"
     text = sheet.read_text().replace("steps: 511", "steps: 48").replace("test: {count: 100}", "test: {count: 20}")
     sheet.write_text(text)
     sizes = ["--set", "model.arguments.steps=48", "--set", "model.inputs.0.shape=[1,48]", "--set", "gates={}"]

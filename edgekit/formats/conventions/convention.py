@@ -41,6 +41,8 @@ class Convention:
         integer_inputs: an input of the network that any kernel reads as codes is given as codes to all of its readers.
         takes_up_floats: the runtime makes an integer kernel by itself of what stands between DQ and Q, a layer with a
             float weight or any other operator, so what is kept in float is spelled in a way that it does not take up.
+        scales_in_float32: a kernel makes a code of its 32-bit sum by one float32, s_input * s_weight / s_output, with
+            products and quotient rounded in this order.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Convention:
     activations: Mapping[int, Literal["integer", "simulated", "float"]] = field(default_factory=lambda: {8: "integer"})
     integer_inputs: bool = False
     takes_up_floats: bool = False
+    scales_in_float32: bool = False
 
     @property
     def qmin(self) -> int:
@@ -107,6 +110,7 @@ ONNXRUNTIME_X86_VNNI = Convention(
     least_macs={"matmul": 1 << 20},
     activations={8: "integer", 16: "float", **dict.fromkeys(range(4, 8), "simulated")},
     takes_up_floats=True,
+    scales_in_float32=True,  # core/mlas/lib/quantize.cpp, MlasRequantizeOutput
 )
 
 CONVENTIONS: Mapping[str, Convention] = {
@@ -134,6 +138,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             carries_codes=True,
             follows=frozenset({"add", "sub", "mul", "concat", "softmax"}),
             activations={8: "integer", 16: "integer"},
+            scales_in_float32=True,  # XNNPACK, src/operators/convolution-nhwc.c: fp32 requantisation
             fixed={"softmax": (1 / 256, -128), "sigmoid": (1 / 256, -128), "tanh": (1 / 128, 0)},
         ),
         Convention(

@@ -87,7 +87,7 @@ def export_onnx(
         fused_by=f"onnxruntime {onnxruntime.__version__} on {platform.machine()}",
         in_float=() if lowered is None else (*lowered.in_float, *in_float),
     )
-    return Artifact(folder, row, Witness(module))
+    return Artifact(folder, row, Witness(module, None if lowered is None else find_convention(convention)))
 
 
 def to_onnx(module: fx.GraphModule, model: Model, options: Export) -> onnx.ModelProto:

@@ -26,6 +26,7 @@ def write_engine_plan(folder: Path, row: ArtifactRow) -> Path:
         "job": {  # for the agent's job build_engine; edgekit adds the file's name and where results go
             "precision": "int8" if row.precision == "int8" else "fp16",
             "strongly_typed": False,
+            "sparse_weights": row.two_of_four > 0,
             "profiles": [],
         },
         "inputs": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for t in row.inputs],
@@ -40,7 +41,8 @@ def trtexec_command(row: ArtifactRow, *, newest: bool = False) -> list[str]:
 
     `--int8 --fp16` lets TensorRT use those kernels where Q/DQ ask for them; without Q/DQ it would need a calibrator,
     so a float model gets `--fp16` alone. The flags exist in TensorRT 8.x to 10.x; 11 has none, because the types of the
-    network decide there: a float32 file gives a float32 engine, with int8 where Q/DQ ask for it.
+    network decide there: a float32 file gives a float32 engine, with int8 where Q/DQ ask for it. Weights in the 2:4
+    pattern get `--sparsity=enable`: the builder then tries sparse kernels too, and takes them where they are faster.
 
     Args:
         row: of the ONNX file.
@@ -54,5 +56,6 @@ def trtexec_command(row: ArtifactRow, *, newest: bool = False) -> list[str]:
         f"--onnx={row.path}",
         f"--saveEngine={ENGINE_NAME}",
         *precision,
+        *(["--sparsity=enable"] if row.two_of_four else []),
         "--timingCacheFile=timing.cache",
     ]

@@ -10,6 +10,7 @@ import onnx
 from edgekit.formats.artifact import Artifact
 from edgekit.formats.files import Preprocesses
 from edgekit.formats.onnx.export import export_onnx
+from edgekit.formats.onnx.zeros import weights_of
 from edgekit.formats.tensorrt.conformance import check_conformance
 from edgekit.formats.tensorrt.engine import write_engine_plan
 from edgekit.nets.model import Model
@@ -28,13 +29,15 @@ def export_tensorrt(
     """
     artifact = export_onnx(model, convention, folder, stem, options, preprocess, format_name="tensorrt")
     integer = artifact.row.precision == "int8"
+    proto = onnx.load(artifact.path)
     row = artifact.row.model_copy(
         update={
             "engine": "deferred",
             "fused": {},
             "fused_by": "",
             "in_float": tuple(item for item in artifact.row.in_float if "ONNX Runtime" not in item.reason),
-            "conformance": check_conformance(onnx.load(artifact.path)) if integer else (),
+            "conformance": check_conformance(proto) if integer else (),
+            "two_of_four": sum(weight.two_of_four for weight in weights_of(proto)),
         }
     )
     write_engine_plan(folder, row)

@@ -66,7 +66,7 @@ def export_tflite(
         fused_by=f"ai-edge-litert {ai_edge_litert.__version__} on {platform.machine()}",
         in_float=() if lowered is None else (*lowered.in_float, *in_float),
     )
-    return Artifact(folder, row, Witness(module))
+    return Artifact(folder, row, Witness(module, None if lowered is None else find_convention(convention)))
 
 
 def litert_tensors(

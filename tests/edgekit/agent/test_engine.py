@@ -61,6 +61,19 @@ def test_flags_are_those_of_precision_and_version(version: str, use_tensorrt: Us
     assert trt._config.profiling_verbosity.name == "DETAILED"
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_sparse_kernels_are_tried_where_they_are_asked_for(
+    version: str, use_tensorrt: Use, build_job: Build, tmp_path: Path
+):
+    use_tensorrt(version)
+    passport = build_engine(build_job(HALF, sparse_weights=True), tmp_path)["passport"]
+    assert "SPARSE_WEIGHTS" in passport["flags"]
+    assert passport["sparse_weights"]
+    passport = build_engine(build_job(HALF), tmp_path)["passport"]
+    assert "SPARSE_WEIGHTS" not in passport["flags"]
+    assert not passport["sparse_weights"]
+
+
 def test_strong_types_need_no_flags_and_a_version_that_has_them(use_tensorrt: Use, build_job: Build, tmp_path: Path):
     trt = use_tensorrt("10.3.0")
     passport = build_engine(build_job(HALF, strongly_typed=True), tmp_path)["passport"]

@@ -90,11 +90,11 @@ def test_the_program_of_all_steps_is_that_of_one_step_in_a_loop(cell, convention
     x = _sequences(4)
     places = {f"next_{name}": index + 1 for index, name in enumerate(spec.name for spec in step.inputs[1:])}
     states = [torch.zeros(12, spec.shape[1]) for spec in step.inputs[1:]]
-    program = Witness(lowered.module)
+    program = Witness(lowered.module, convention)
     for t in range(4):
         made = program(x[:, t], *states)
         states = [made[index] for index in places.values()]
-    (whole,) = Witness(lower(model, convention, 12).module)(x)
+    (whole,) = Witness(lower(model, convention, 12).module, convention)(x)
     assert torch.equal(whole, made[0])
     # what a state leaves as is what it enters as
     grids = [

@@ -259,9 +259,12 @@ network = torch.nn.Sequential(*layers)
 splits = SimpleNamespace(train=Samples((feeds["inputs"],), feeds["labels"]), digest="")
 context = SimpleNamespace(splits=splits, seed=0, folder=folder, progress=lambda *told: None)
 options = TrainOptions(epochs=2, batch_size=16, augment=("flip", "shift"), shift_pixels=1, ema_decay=0.9)
-fit(network, options, lambda outputs, inputs, labels: F.cross_entropy(outputs, labels), context, "train")
+head = torch.nn.Linear(4, 4)  # trained with the network, as a part of the loss
+loss = lambda outputs, inputs, labels: F.cross_entropy(head(outputs), labels)
+fit(network, options, loss, context, "train", parts=head)
 if Accelerator().is_main_process:
-    save_file(network.state_dict(), folder / "out")
+    state = {**network.state_dict(), **{f"head.{name}": tensor for name, tensor in head.state_dict().items()}}
+    save_file(state, folder / "out")
 if torch.distributed.is_initialized():
     torch.distributed.destroy_process_group()
 """

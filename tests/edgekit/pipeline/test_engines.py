@@ -12,25 +12,28 @@ from edgekit.schema.recipe import Export
 ORIN = Device(name="orin", target="jetson-orin-nano", transport="ssh", address="orin")
 
 
-def exported(target, *, quantised: bool = True):
+def exported(target, *, quantised: bool = True, two_of_four: int = 0):
     variants = choose_variants(target, Export(), quantised=quantised)
     return [
         SimpleNamespace(
             planned=SimpleNamespace(variant=variant),
-            row=SimpleNamespace(path=f"{variant.stem}.onnx", sha256=variant.stem),
+            row=SimpleNamespace(path=f"{variant.stem}.onnx", sha256=variant.stem, two_of_four=two_of_four),
             path=Path(f"{variant.stem}.onnx"),
         )
         for variant in variants
     ]
 
 
-def built(target_name: str, tmp_path: Path, *, instead_of=None, quantised=True, broken=False, because="no engine yet"):
+def built(
+    target_name: str, tmp_path: Path, *, instead_of=None, quantised=True, broken=False, because="no engine yet", **kept
+):
     asked, lines = [], []
     target = load_target(target_name).target
 
     def engine_for(session, onnx, row, options, folder, *, lease, on_progress):
         on_progress({"stage": "building", "done": 1, "total": 2, "left_s": 3.0})
-        asked.append((onnx.name, options.precision, folder.relative_to(tmp_path).as_posix(), "who" in lease))
+        sparse = ("sparse",) if options.sparse_weights else ()
+        asked.append((onnx.name, options.precision, folder.relative_to(tmp_path).as_posix(), "who" in lease, *sparse))
         if broken:
             raise DeviceError("TensorRT is not installed", "board", "apt install it")
         folder.mkdir(parents=True)
@@ -39,7 +42,7 @@ def built(target_name: str, tmp_path: Path, *, instead_of=None, quantised=True, 
         return SimpleNamespace(path=folder / "model.engine", seconds=41.0, built_because=because)
 
     reporter = SimpleNamespace(task=Silent().task, note=lines.append)
-    files = exported(target, quantised=quantised)
+    files = exported(target, quantised=quantised, **kept)
     session = SimpleNamespace(device=ORIN)
     return build_engines(session, instead_of, target, files, tmp_path, reporter, engine_for=engine_for), asked, lines
 
@@ -60,6 +63,11 @@ def test_a_float_network_is_built_in_half_and_an_engine_that_fits_is_used_again(
     _, asked, lines = built("jetson", tmp_path, quantised=False, because="")
     assert asked[0][1] == "fp16"
     assert lines[0].endswith("built before, and its passport fits")
+
+
+def test_a_network_with_weights_in_two_of_four_gets_sparse_kernels(tmp_path: Path):
+    _, asked, _ = built("jetson", tmp_path, two_of_four=3)
+    assert asked[0][-1] == "sparse"
 
 
 def test_a_stand_in_builds_no_engine_and_nothing_has_failed(tmp_path: Path):

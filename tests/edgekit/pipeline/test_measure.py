@@ -27,7 +27,7 @@ def exported(target_name: str, *, restructured: bool = False):
     return target, [
         SimpleNamespace(
             planned=SimpleNamespace(variant=variant),
-            row=SimpleNamespace(path=variant.stem + suffixes[variant.format], format=variant.format),
+            row=SimpleNamespace(path=variant.stem + suffixes[variant.format], format=variant.format, two_of_four=0),
             path=Path(variant.stem + suffixes[variant.format]),
         )
         for variant in variants

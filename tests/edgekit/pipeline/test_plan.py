@@ -46,6 +46,8 @@ def test_the_float_reference_is_the_last_step_that_only_learned(planned):
     assert planned("steps: [train, train, {prune: {budget: {macs_ratio: 0.5}}}, train]").reference == 2
     assert planned("steps: [quantize]").reference == 0
     assert planned("steps: []").reference == 0
+    assert planned("steps: [train, {train: {sparsity: {final: 0.5}}}, quantize]").reference == 1
+    assert planned("steps: [{train: {sparsity: {final: 0.5}}}, quantize]").reference == 1  # nothing dense was trained
 
 
 @pytest.mark.parametrize("late", ["train", "{prune: {budget: {macs_ratio: 0.5}}}", "reparam", "quantize"])

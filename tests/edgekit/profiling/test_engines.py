@@ -169,6 +169,20 @@ def test_other_options_another_file_or_a_damaged_engine_are_reasons(
     assert kept(tmp_path, session, network, options).built_because == ""
 
 
+def test_an_engine_from_before_sparse_weights_were_known_is_one_without_them(
+    use: Callable[[str], None], session: FakeSession, network: Path, tmp_path: Path
+):
+    use("10.3.0")
+    kept(tmp_path, session, network)
+    passport = tmp_path / "here/passport.json"
+    older = {name: value for name, value in json.loads(passport.read_text()).items() if name != "sparse_weights"}
+    passport.write_text(json.dumps(older))
+    assert kept(tmp_path, session, network).built_because == ""
+    again = kept(tmp_path, session, network, EngineOptions(sparse_weights=True))
+    assert again.built_because == "sparse_weights was False, is True"
+    assert session.jobs[-1]["sparse_weights"]
+
+
 def test_profiles_survive_the_journey(use: Callable[[str], None], session: FakeSession, network: Path, tmp_path: Path):
     use("10.3.0")
     network.write_text(json.dumps({**HALF, "inputs": {"x": {"dtype": "FLOAT", "shape": [-1, 3]}}}))

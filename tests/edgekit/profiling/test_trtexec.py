@@ -107,6 +107,13 @@ def test_versions_differ_in_how_they_are_told():
     )
 
 
+def test_sparse_kernels_are_asked_for_where_trtexec_knows_them():
+    said = f"{HELP['8.6']} --sparsity=spec"
+    argv = trtexec.build_command("trtexec", said, *FILES, EngineOptions("fp16", sparse_weights=True))
+    assert argv[4:6] == ["--fp16", "--sparsity=enable"]
+    assert not any("sparsity" in word for word in build("8.6"))
+
+
 def test_shapes_and_the_dla_are_named():
     profile = {"x": {"min": (1, 3), "opt": (2, 3), "max": (4, 3)}, "y": {"min": (1,), "opt": (1,), "max": (1,)}}
     argv = build("10.3", profiles=(profile,), dla_core=1, gpu_fallback=True)
@@ -119,6 +126,7 @@ def test_shapes_and_the_dla_are_named():
     [
         ("8.2", {"optimisation_level": 3}, "this trtexec has no --builderOptimizationLevel"),
         ("8.6", {"strongly_typed": True}, "this trtexec has no --stronglyTyped"),
+        ("8.2", {"sparse_weights": True}, "this trtexec has no --sparsity"),
         ("10.3", {"profiles": ({}, {})}, "2 optimisation profiles"),
         ("11.1", {"precision": "fp16"}, "this trtexec makes no fp16 of float32"),
     ],

@@ -1,3 +1,4 @@
+import onnx
 import pytest
 import torch
 from pydantic import ValidationError
@@ -6,10 +7,12 @@ from torch import nn
 
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
+from edgekit.formats.onnx.export import export_onnx
 from edgekit.passes.distill.distill import distill
 from edgekit.passes.distill.table import METHODS
 from edgekit.passes.loop import digest_state
 from edgekit.schema.distill import METHOD_OPTIONS, DistillOptions
+from edgekit.schema.recipe import Export
 
 
 def test_labels_and_teacher_are_weighed_by_alpha(make_model, make_context):
@@ -200,3 +203,17 @@ def test_options_of_another_method_and_terms_that_it_has_not_are_refused():
     assert DistillOptions(method="at").alpha == DistillOptions(method="rkd").alpha == 0
     assert DistillOptions(method="at", alpha=0.5).alpha == 0.5
     assert DistillOptions(method="fitnets").alpha == 0.9
+
+
+def test_what_is_exported_is_the_student_alone(make_model, make_context, samples, tmp_path):
+    student, teacher = make_model(_pictures(4, 2)), make_model(_pictures(8, 1))
+    graphs = []
+    for method in ("kd", "fitnets"):  # the one trains nothing beside the student
+        context = make_context(train=samples(32), teachers=lambda: (teacher,), folder=tmp_path / method)
+        taught = distill(student, DistillOptions(method=method, epochs=1, batch_size=16), context)
+        artifact = export_onnx(taught, "onnxruntime-x86-vnni", tmp_path, method, Export())
+        graph = onnx.load(artifact.path).graph
+        nodes = [(node.op_type, tuple(node.input), tuple(node.output)) for node in graph.node]
+        graphs.append((nodes, sorted((tensor.name, tuple(tensor.dims)) for tensor in graph.initializer)))
+    assert graphs[0] == graphs[1]
+    assert [kind for kind, *_ in graphs[0][0]] == ["Conv", "Relu", "Conv", "Relu", "Reshape", "Gemm"]
