@@ -104,7 +104,7 @@ def _choose(model: Model, options: PruneOptions, choice: Choice, context: Contex
     if not choice.groups:
         removed: Removed = {}
     elif options.method == "autobot":
-        cost = GatedMacs(choice.groups, macs)
+        cost = GatedMacs.of(model, choice.groups)
         removed = autobot(model, choice.groups, choice.widths, cost, bound, options, context)
     else:
         search = choice.remove_globally if options.global_ranking else choice.remove_evenly

@@ -12,7 +12,7 @@ from edgekit.nets.model import Model
 from edgekit.nets.steps import on_samples
 from edgekit.passes.context import Context
 from edgekit.passes.losses import find_loss
-from edgekit.passes.prune.autobot.flops import Cost
+from edgekit.passes.prune.autobot.counts import Cost
 from edgekit.passes.prune.autobot.gates import Gates
 from edgekit.passes.prune.autobot.threshold import choose_channels
 from edgekit.passes.prune.autobot.training import Aim, train_gates

@@ -15,27 +15,25 @@ from edgekit.passes.prune.group import ChannelGroup
 
 # Axes behind the channels in what the layer reads.
 _READERS: Mapping[type[nn.Module], int] = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3, nn.Linear: 0}
-_EACH_ALONE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def why_not_gated(group: ChannelGroup, network: nn.Module) -> str | None:
     """Why no gate can stand for the cut of a channel of this group; None where one can.
 
-    A gate is as good as the cut only where the channels do not meet before a layer reads them. A norm over channels, a
-    product of two sets of them, a recurrent layer: what is cut there changes what the other channels become.
+    A gate is as good as the cut only where the network without a channel answers as if nothing read it, and where all
+    that reads it are inputs of layers. What a recurrent layer reads is its own output too.
     """
+    if not group.exact:
+        return "a norm takes means over its channels, so that a gate does not stand for a cut"
     layers = dict(network.named_modules())
-    for member in group.members:
-        layer = layers.get(member.layer)
+    readers = [member.layer for member in group.members if member.side == "in"]
+    for name in readers:
+        layer = layers.get(name)
         if layer is None:
-            return f"a gate does not stand for a cut in {member.layer}, a tensor of its own"
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.groups not in (1, layer.in_channels):
-            return f"a gate does not stand for a cut in {member.layer}, a convolution in {layer.groups} groups"
-        if type(layer) not in _READERS and not isinstance(layer, _EACH_ALONE):
-            return f"a gate does not stand for a cut in {member.layer}, a {type(layer).__name__}"
-    if not any(member.side == "in" for member in group.members):
-        return "no layer whose inputs can be gated reads its channels"
-    return None
+            return f"the tensor {name} reads its channels, and a gate stands before a layer"
+        if type(layer) not in _READERS or (not isinstance(layer, nn.Linear) and layer.groups != 1):
+            return f"{name} reads its channels, a {type(layer).__name__} that no gate can stand before"
+    return None if readers else "no layer whose inputs can be gated reads its channels"
 
 
 @dataclass(frozen=True)

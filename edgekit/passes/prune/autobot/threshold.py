@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from edgekit.passes.prune.autobot.flops import Cost
+from edgekit.passes.prune.autobot.counts import Cost
 from edgekit.passes.prune.widths import Removed
 
 

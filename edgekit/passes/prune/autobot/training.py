@@ -19,7 +19,7 @@ from edgekit.passes.checkpoint import Checkpoint, load_checkpoint, restore_optim
 from edgekit.passes.context import Context
 from edgekit.passes.loop import digest_state
 from edgekit.passes.losses import LossFunction
-from edgekit.passes.prune.autobot.flops import Cost
+from edgekit.passes.prune.autobot.counts import Cost
 from edgekit.passes.prune.autobot.gates import Gates
 from edgekit.passes.settings import reproducible
 from edgekit.schema.prune import AutobotOptions

@@ -9,6 +9,7 @@ from edgekit.nets.cifar_resnet import resnet20
 from edgekit.nets.mlperf_tiny import ds_cnn
 from edgekit.nets.mobilenet import mobilenet_v2
 from edgekit.nets.repvgg import repvgg_digits
+from edgekit.passes.prune.autobot.gates import why_not_gated
 from edgekit.passes.prune.groups import find_groups
 
 
@@ -44,6 +45,33 @@ NETWORKS = {
 }
 
 
+class Attention(nn.Module):
+    """Four heads out of one layer, then two layers around an activation, in a residual stream with norms."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Conv1d(1, 12, 4, stride=4)
+        self.norm = nn.LayerNorm(12)
+        self.qkv = nn.Linear(12, 3 * 16)
+        self.project = nn.Linear(16, 12)
+        self.wide = nn.Linear(12, 20)
+        self.narrow = nn.Linear(20, 12)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x):
+        x = self.embed(x).transpose(1, 2)
+        q, k, v = self.qkv(self.norm(x)).unflatten(-1, (3, -1, 4)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        x = x + self.project(attended.transpose(1, 2).flatten(2))
+        x = x + self.narrow(torch.cos(self.wide(x)))
+        return self.head(x.mean(1))
+
+
+NETWORKS["attention"] = (Attention, (1, 1, 32))
+
+_GROUPS = {}  # found once for each network: each is tried by running it
+
+
 @pytest.fixture(params=sorted(NETWORKS))
 def model(request, make_model, train_norms):
     """Each network in turn, with random weights and norms away from their defaults."""
@@ -53,15 +81,24 @@ def model(request, make_model, train_norms):
 
 
 @pytest.fixture
-def draw_cut():
-    """`draw_cut(model)`: groups, and for each at random a mask (width,) of the channels that stay, never none."""
+def groups(request, model):
+    """The groups of `model` that gates can stand for."""
+    name = request.node.callspec.params["model"]
+    if name not in _GROUPS:
+        found = find_groups(model).groups
+        _GROUPS[name] = [group for group in found if why_not_gated(group, model.network) is None]
+    return _GROUPS[name]
 
-    def draw(model, seed=0):
-        groups = find_groups(model).groups
+
+@pytest.fixture
+def draw_cut(groups):
+    """`draw_cut()`: of each group, at random, a mask (width,) of the channels that stay, never none."""
+
+    def draw(seed=0):
         generator = torch.Generator().manual_seed(seed)
         masks = {group.root: torch.rand(group.width, generator=generator) < 0.5 for group in groups}
         for mask in masks.values():
             mask[0] = True
-        return groups, masks
+        return masks
 
     return draw

@@ -8,13 +8,12 @@ from edgekit.passes.prune.cut import keep_edits
 from edgekit.passes.prune.groups import find_groups
 
 
-def test_whole_it_is_the_count_and_after_a_cut_that_of_the_cut_network(model, draw_cut):
-    groups, masks = draw_cut(model)
+def test_whole_it_is_the_count_and_after_a_cut_that_of_the_cut_network(model, groups, draw_cut):
     macs = GatedMacs.of(model, groups)
     ones = {group.root: torch.ones(group.width, dtype=torch.float64).sum() for group in groups}
     assert macs.total({}) == macs.total(ones) == count_macs(model)
     for seed in range(3):
-        groups, masks = draw_cut(model, seed)
+        masks = draw_cut(seed)
         removed = {root: tuple(torch.nonzero(~mask).flatten().tolist()) for root, mask in masks.items()}
         edits = keep_edits(model, groups, removed)
         cut = model.with_(apply_edits(model.network, edits), "prune", edits)

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,8 +22,8 @@ def _removed(masks):
     return {root: tuple(torch.nonzero(~mask).flatten().tolist()) for root, mask in masks.items()}
 
 
-def test_open_gates_change_no_bit_and_leave_nothing_behind(model):
-    gates = Gates(model.network, find_groups(model).groups)
+def test_open_gates_change_no_bit_and_leave_nothing_behind(model, groups):
+    gates = Gates(model.network, groups)
     before = _run(model.network, model)
     with gates.applied(torch.ones(len(gates))):
         assert torch.equal(_run(model.network, model), before)
@@ -33,8 +34,10 @@ def test_open_gates_change_no_bit_and_leave_nothing_behind(model):
     assert torch.equal(_run(model.network, model), before)
 
 
-def test_closed_gates_are_the_network_without_those_channels(model, draw_cut):
-    groups, masks = draw_cut(model)
+@pytest.mark.parametrize("every", [1, 2])
+def test_closed_gates_are_the_network_without_those_channels(every, model, groups, draw_cut):
+    masks = draw_cut()
+    groups = groups[::every]  # of some layers, only some inputs have a gate then
     cut = apply_edits(model.network, keep_edits(model, groups, _removed(masks)))
     gates = Gates(model.network, groups)
     with gates.applied(torch.cat([masks[group.root] for group in groups]).float()):
@@ -43,8 +46,8 @@ def test_closed_gates_are_the_network_without_those_channels(model, draw_cut):
     torch.testing.assert_close(_run(cut, model), gated, rtol=1e-5, atol=1e-5 * gated.abs().max().item())
 
 
-def test_one_vector_for_a_residual_stage_and_for_a_depthwise_layer(model):
-    gates = Gates(model.network, find_groups(model).groups)
+def test_one_vector_for_a_residual_stage_and_for_a_depthwise_layer(model, groups):
+    gates = Gates(model.network, groups)
     vectors = gates.by_group(torch.arange(len(gates)))
     assert torch.equal(torch.cat(list(vectors.values())), torch.arange(len(gates)))
     assert {root: len(vector) for root, vector in vectors.items()} == {g.root: g.width for g in gates.groups}
@@ -73,10 +76,22 @@ def test_every_input_of_a_layer_has_its_own_gate(make_model):
 
 
 def test_groups_where_a_gate_would_not_be_the_cut_are_named():
-    network = nn.ModuleDict({"a": nn.Linear(2, 4), "norm": nn.LayerNorm(4), "b": nn.Linear(4, 2)})
+    network = nn.ModuleDict({"a": nn.Linear(2, 4), "b": nn.Linear(4, 2), "c": nn.Conv2d(4, 4, 1, groups=2)})
     each = tuple((channel,) for channel in range(4))
-    made, read = Member("a", "out", each), Member("b", "in", each)
-    assert why_not_gated(ChannelGroup("a", 4, (made, read)), network) is None
-    normed = ChannelGroup("a", 4, (made, Member("norm", "out", each), read))
-    assert "norm, a LayerNorm" in (why_not_gated(normed, network) or "")
-    assert "reads its channels" in (why_not_gated(ChannelGroup("a", 4, (made,)), network) or "")
+    made, read = Member("a", "out", each), Member("b", "in", each, 1)
+    group = ChannelGroup("a", 4, (made, read))
+    assert why_not_gated(group, network) is None
+    for other, reason in (
+        (replace(group, exact=False), "a norm takes means"),
+        (replace(group, members=(made,)), "no layer whose inputs"),
+        (replace(group, members=(made, read, Member("weight_hh_l0", "in", each, 1))), "the tensor weight_hh_l0 reads"),
+        (replace(group, members=(made, read, Member("c", "in", each, 1))), "c reads its channels, a Conv2d"),
+    ):
+        assert reason in (why_not_gated(other, network) or "")
+
+
+@pytest.mark.parametrize("model", ["attention"], indirect=True)
+def test_heads_have_a_gate_each_and_a_normed_stream_has_none(model, groups):
+    assert {group.root: group.width for group in groups} == {"qkv": 4, "wide": 20}
+    (stream,) = (group for group in find_groups(model).groups if group.root == "embed")
+    assert "a norm" in (why_not_gated(stream, model.network) or "")

@@ -5,7 +5,6 @@ import torch
 
 from edgekit.passes.prune.autobot.flops import GatedMacs
 from edgekit.passes.prune.autobot.threshold import choose_channels
-from edgekit.passes.prune.groups import find_groups
 from edgekit.passes.prune.widths import achievable_widths
 
 
@@ -74,8 +73,7 @@ def _published(logits, cost, target, tolerance):
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.5, 0.8])
-def test_against_the_published_loop(ratio, model):
-    groups = find_groups(model).groups
+def test_against_the_published_loop(ratio, model, groups):
     cost = GatedMacs.of(model, groups)
     generator = torch.Generator().manual_seed(1)
     logits = {group.root: 3 * torch.randn(group.width, generator=generator) for group in groups}
@@ -99,8 +97,7 @@ def test_against_the_published_loop(ratio, model):
             assert cost.total({**_kept(removed, widths), root: widths[root][0] - len(cut[root]) + 1}) > bound
 
 
-def test_multiples_and_floors_hold_at_any_bound(model):
-    groups = find_groups(model).groups
+def test_multiples_and_floors_hold_at_any_bound(model, groups):
     cost = GatedMacs.of(model, groups)
     generator = torch.Generator().manual_seed(2)
     logits = {group.root: 40 * torch.randn(group.width, generator=generator) for group in groups}

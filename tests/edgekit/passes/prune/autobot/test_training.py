@@ -157,6 +157,28 @@ def test_a_killed_training_goes_on_to_the_same_gates(surroundings, tmp_path):
     assert steps[0] == (1, 30)
 
 
+def test_the_best_state_outlives_a_kill(surroundings, tmp_path):
+    at = [0]
+
+    def loss(outputs, _inputs, _labels):
+        return outputs.sum() * 0 - (100.0 if at[0] == 19 else 0.0)  # the last step before the second checkpoint
+
+    def train(folder, stop):
+        def follow(done, _total, _note=""):
+            at[0] = done
+            if done == stop:
+                raise KeyboardInterrupt
+
+        return train_gates(*surroundings(loss=loss, folder=tmp_path / folder, progress=follow))
+
+    expected = train("whole", None)
+    at[0] = 0
+    with pytest.raises(KeyboardInterrupt):
+        train("killed", 27)
+    at[0] = 20
+    assert torch.equal(train("killed", None), expected)
+
+
 def test_a_loss_that_is_not_finite_is_named(surroundings):
     with pytest.raises(PassError) as caught:
         train_gates(*surroundings(loss=lambda outputs, _inputs, _labels: outputs.sum() * math.nan))
