@@ -81,7 +81,7 @@ class Masks:
             return
         sparsity = self.schedule.at(step)
         chosen = self._two_of_four(sparsity) if self._options.pattern == "2:4" else self._by_magnitude(sparsity)
-        self.tensors.update({name: self.tensors[name] & mask for name, mask in chosen.items()})
+        self.tensors.update(chosen)
         self.apply()
 
     @torch.no_grad()

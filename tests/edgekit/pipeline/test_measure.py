@@ -27,7 +27,7 @@ def exported(target_name: str, *, restructured: bool = False):
     return target, [
         SimpleNamespace(
             planned=SimpleNamespace(variant=variant),
-            row=SimpleNamespace(path=variant.stem + suffixes[variant.format], format=variant.format, two_of_four=0),
+            row=SimpleNamespace(path=variant.stem + suffixes[variant.format], format=variant.format, two_of_four=1),
             path=Path(variant.stem + suffixes[variant.format]),
         )
         for variant in variants
@@ -210,7 +210,7 @@ def test_a_board_too_old_for_the_agent_is_measured_by_its_trtexec():
     bench, asked = Bench(), []
 
     def by_trtexec(device, transport, path, row, options, settings):
-        asked.append((transport, path.name, options.precision))
+        asked.append((transport, path.name, options.precision, options.sparse_weights))
         how = {"stand_in_for": None, "lower_percentile": None, "session": session, "on_progress": lambda _: None}
         return bench.one(device, Path("model.onnx"), row, "trtexec", settings, **how)
 
@@ -218,7 +218,7 @@ def test_a_board_too_old_for_the_agent_is_measured_by_its_trtexec():
     session = SimpleNamespace(device=nano, transport="its transport")
     given = (session, None, target, files, 0.5, 1, Silent())
     found = measure_on(*given, profile=bench.one, profile_interleaved=bench.several, profile_by_trtexec=by_trtexec)
-    assert asked == [("its transport", "model.tensorrt.onnx", "fp16")]
+    assert asked == [("its transport", "model.tensorrt.onnx", "fp16", True)]
     assert "trtexec" in {profile.runtime for profile in found.profiles}
 
 

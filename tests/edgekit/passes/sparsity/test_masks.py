@@ -187,16 +187,19 @@ def test_training_ends_at_the_asked_share_and_neither_momentum_nor_the_average_b
     assert row.deflated_bytes < 0.5 * dense
 
 
-@pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
-def test_a_killed_training_goes_on_with_the_same_masks(pattern, make_model, make_context, samples, tmp_path):
-    sparsity = SparsityOptions(pattern=pattern, begin_ratio=0, end_ratio=0.9)
+@pytest.mark.parametrize(
+    ("pattern", "killed_at"),
+    [("unstructured", 8), ("unstructured", 18), ("2:4", 18)],  # within the ramp, and while it recovers
+)
+def test_a_killed_training_goes_on_with_the_same_masks(pattern, killed_at, make_model, make_context, samples, tmp_path):
+    sparsity = SparsityOptions(pattern=pattern, begin_ratio=0, end_ratio=0.6)
     options = TrainOptions(epochs=4, batch_size=16, ema_decay=0.9, sparsity=sparsity, **OPTIONS["sgd"])
     data = samples(80)
     whole = _train(options, make_model, make_context, data, folder=tmp_path / "whole")
     alive = True
 
     def kill(done, total, note=""):
-        if alive and done == 13:  # in the third epoch, in the middle of the ramp
+        if alive and done == killed_at:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
