@@ -12,18 +12,12 @@ from edgekit import api
 from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, only_json, print_json
 from edgekit.cli.progress import draw_nothing, draw_progress
+from edgekit.cli.recipe_options import recipe_options
 from edgekit.pipeline.request import choose_recipe
 
 
 @click.command()
-@click.argument("recipe", required=False, metavar="[MODEL|RECIPE]", shell_complete=complete.recipes)
-@click.option(
-    "--target",
-    required=True,
-    metavar="NAME",
-    shell_complete=complete.targets,
-    help="Class of hardware to build for; see `edgekit targets list`.",
-)
+@recipe_options
 @click.option(
     "--device",
     metavar="NAME",
@@ -37,19 +31,6 @@ from edgekit.pipeline.request import choose_recipe
     show_default=True,
     help="Where the bundle's folder goes.",
 )
-@click.option(
-    "--calib",
-    metavar="NAME",
-    shell_complete=complete.calibration_sets,
-    help="Calibration set of the data, by name or file, in place of the recipe's.",
-)
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Lay a value over the recipe: seed=1, steps.2.quantize.observer=mse.",
-)
 @click.option("--no-cache", is_flag=True, help="Run every step again, and keep nothing of it.")
 @click.option(
     "--no-measure", is_flag=True, help="Measure nothing, and leave out of the bundle what differs between builds."
@@ -62,12 +43,6 @@ from edgekit.pipeline.request import choose_recipe
     help="Test the first N samples on the board instead of all; gates on accuracy there are then not evaluated.",
 )
 @click.option("--require-measured", is_flag=True, help="Exit with 4 when a required gate was not evaluated.")
-@click.option("--allow-override", is_flag=True, help="Let the recipe, or a file of yours, loosen a shipped gate.")
-@click.option(
-    "--allow-float",
-    is_flag=True,
-    help="Keep operators of an .onnx file that become no layers as they are, in float.",
-)
 @json_option
 def build(
     recipe: str | None,
@@ -82,7 +57,6 @@ def build(
     device_samples: int | None,
     require_measured: bool,
     allow_override: bool,
-    allow_float: bool,
     as_json: bool,
 ) -> None:
     """Turn a recipe into a bundle for a class of hardware.
@@ -108,7 +82,7 @@ def build(
             device=device,
             out=out,
             calib=calib,
-            settings=(*settings, *(["model.allow_float=true"] if allow_float else [])),
+            settings=settings,
             cache=not no_cache,
             measure=not no_measure,
             device_samples=device_samples,

@@ -11,19 +11,13 @@ from rich.text import Text
 from edgekit import api
 from edgekit.cli import complete
 from edgekit.cli.output import console, json_option, print_json, print_overrides, table
+from edgekit.cli.recipe_options import recipe_options
 from edgekit.pipeline.plan import Plan, PlannedArtifact, PlannedStep
 from edgekit.pipeline.request import choose_recipe
 
 
 @click.command()
-@click.argument("recipe", required=False, metavar="[MODEL|RECIPE]", shell_complete=complete.recipes)
-@click.option(
-    "--target",
-    required=True,
-    metavar="NAME",
-    shell_complete=complete.targets,
-    help="Class of hardware to build for; see `edgekit targets list`.",
-)
+@recipe_options
 @click.option(
     "--device",
     metavar="NAME",
@@ -31,18 +25,7 @@ from edgekit.pipeline.request import choose_recipe
     help="Board to measure on: float versions are exported too, to compare with.",
 )
 @click.option(
-    "--calib",
-    metavar="NAME",
-    shell_complete=complete.calibration_sets,
-    help="Calibration set of the data, by name or file, in place of the recipe's.",
-)
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Lay a value over the recipe.")
-@click.option("--allow-override", is_flag=True, help="Let the recipe, or a file of yours, loosen a shipped gate.")
-@click.option(
     "--explain", is_flag=True, help="Say of each step that is not stored what differs from the nearest that is."
-)
-@click.option(
-    "--allow-float", is_flag=True, help="Keep operators of an .onnx file that become no layers as they are, in float."
 )
 @json_option
 def plan(
@@ -53,7 +36,6 @@ def plan(
     settings: tuple[str, ...],
     allow_override: bool,
     explain: bool,
-    allow_float: bool,
     as_json: bool,
 ) -> None:
     """Say what `build` would do with the same arguments, step by step, and what is stored already."""
@@ -64,7 +46,7 @@ def plan(
         explain=explain,
         device=device,
         calib=calib,
-        settings=(*settings, *(["model.allow_float=true"] if allow_float else [])),
+        settings=settings,
         allow_override=allow_override,
     )
     if as_json:
