@@ -6,10 +6,10 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from edgekit.nets.model import Model
-from edgekit.schema.tensors import ArtifactTensor, Preprocess
+from edgekit.schema.tensors import LAYOUT_BY_RANK, ArtifactTensor, Preprocess
 
 Preprocesses: TypeAlias = tuple[Preprocess, ...]
 """Of the network's inputs, in order; of fewer where only the first ones are preprocessed."""
@@ -57,14 +57,8 @@ def describe_tensors(
             network_name=spec.name,
             shape=(batch, *spec.shape[1:]),
             dtype=spec.dtype,
-            layout=output_layout(len(spec.shape)),
+            layout=LAYOUT_BY_RANK[len(spec.shape)],
         )
         for spec in model.outputs
     )
     return inputs, outputs
-
-
-def output_layout(rank: int) -> Literal["N", "NC", "NTC", "NCHW"]:
-    """Layout of an output by its rank, in PyTorch's order."""
-    layouts: dict[int, Literal["N", "NC", "NTC", "NCHW"]] = {1: "N", 2: "NC", 3: "NTC", 4: "NCHW"}
-    return layouts[rank]

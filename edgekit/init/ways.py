@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgekit.init.facts import Way
-from edgekit.schema.tensors import Layout
+from edgekit.schema.tensors import LAYOUT_BY_RANK
 
 _CHANNELS = (1, 3, 4)
-_BY_RANK: dict[int, Layout] = {1: "N", 2: "NC", 3: "NTC", 4: "NCHW"}
 
 
 def ways(shape: Sequence[int], wanted: Sequence[int] | None = None) -> Iterator[Way]:
@@ -36,7 +35,7 @@ def _ways(shape: tuple[int, ...]) -> Iterator[Way]:
         yield Way(raw_layout="NHWC", layout="NHWC", shape=(1, *shape))
     elif len(shape) == 3 and shape[0] in _CHANNELS:
         yield Way(raw_layout="NCHW", layout="NCHW", shape=(1, *shape))
-    yield Way(raw_layout="N", layout=_BY_RANK.get(len(shape) + 1, "N"), shape=(1, *shape))
+    yield Way(raw_layout="N", layout=LAYOUT_BY_RANK.get(len(shape) + 1, "N"), shape=(1, *shape))
 
 
 def _resized(way: Way, wanted: Sequence[int]) -> tuple[int, int] | None:

@@ -15,9 +15,8 @@ from edgekit.nets.fit import check_finite
 from edgekit.nets.load import find_outputs
 from edgekit.nets.model import Model
 from edgekit.schema.recipe import ModelSource
-from edgekit.schema.tensors import DType, InputSpec, Layout
+from edgekit.schema.tensors import LAYOUT_BY_RANK, DType, InputSpec
 
-_LAYOUTS: Mapping[int, Layout] = {1: "N", 2: "NC", 3: "NTC", 4: "NCHW"}
 _DTYPES: Mapping[torch.dtype, DType] = {
     torch.float32: "float32",
     torch.float16: "float16",
@@ -67,4 +66,4 @@ def _spec(name: str, given: Tensor) -> InputSpec:
         known = ", ".join(_DTYPES.values())
         raise ModelError(f"samples of input {name!r} are {given.dtype}", "samples", f"give one of {known}")
     shape = (1, *given.shape[1:])
-    return InputSpec(name=name, shape=shape, dtype=_DTYPES[given.dtype], layout=_LAYOUTS.get(len(shape), "N"))
+    return InputSpec(name=name, shape=shape, dtype=_DTYPES[given.dtype], layout=LAYOUT_BY_RANK.get(len(shape), "N"))

@@ -11,13 +11,10 @@ from typing import Any, Literal, get_args
 from edgekit.errors import FormatError, SchemaError
 from edgekit.schema.manifest import ArtifactRow
 from edgekit.schema.scheme import ArtifactPrecision
-from edgekit.schema.tensors import ArtifactTensor, DType, Layout
+from edgekit.schema.tensors import LAYOUT_BY_RANK, ArtifactTensor, DType, Layout
 
 UNKNOWN_CONVENTION = "not known: the file came without a manifest"
-_LAYOUTS: Mapping[str, Mapping[int, Layout]] = {
-    "onnx": {1: "N", 2: "NC", 3: "NTC", 4: "NCHW"},
-    "tflite": {1: "N", 2: "NC", 3: "NTC", 4: "NHWC"},
-}
+_LAYOUTS: Mapping[str, Mapping[int, Layout]] = {"onnx": LAYOUT_BY_RANK, "tflite": {**LAYOUT_BY_RANK, 4: "NHWC"}}
 _FULL_RANGE = 1.0  # of codes whose scale the file does not say: they fill the range of their type all the same
 
 

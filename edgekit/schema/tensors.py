@@ -1,5 +1,6 @@
 """What goes into a network and what comes out: names, shapes, layouts, preprocessing."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -7,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from edgekit.schema.base import Record
 
 Layout = Literal["NCHW", "NHWC", "NC", "NT", "NTC", "N"]
+LAYOUT_BY_RANK: Mapping[int, Layout] = {1: "N", 2: "NC", 3: "NTC", 4: "NCHW"}  # the usual ones in PyTorch
 DType = Literal["float32", "float16", "int8", "uint8", "int16", "int32", "int64"]
 
 

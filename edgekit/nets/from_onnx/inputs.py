@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.errors import ModelError
 from edgekit.nets.from_onnx.file import parse
-from edgekit.schema.tensors import DType, InputSpec, Layout
+from edgekit.schema.tensors import LAYOUT_BY_RANK, DType, InputSpec, Layout
 
 if TYPE_CHECKING:
     import onnx
@@ -89,5 +89,6 @@ def _layout(shape: tuple[int, ...], dtype: DType) -> Layout:
     """Layout of a batch by its rank; an image has its channels last where only that side can be channels."""
     if len(shape) == 4:
         return "NHWC" if shape[-1] in (1, 3, 4) and shape[1] not in (1, 3, 4) else "NCHW"
-    by_rank: dict[int, Layout] = {1: "N", 2: "NC" if dtype == "float32" else "NT", 3: "NTC"}
-    return by_rank.get(len(shape), "NCHW")
+    if len(shape) == 2 and dtype != "float32":
+        return "NT"
+    return LAYOUT_BY_RANK.get(len(shape), "NCHW")

@@ -12,7 +12,7 @@ from edgekit.nets.pt2.archive import read_archive
 from edgekit.nets.pt2.batch import free_batch
 from edgekit.nets.pt2.graph import Graph, read_graph
 from edgekit.nets.pt2.network import ExportedNetwork
-from edgekit.schema.tensors import DType, InputSpec, Layout
+from edgekit.schema.tensors import LAYOUT_BY_RANK, DType, InputSpec, Layout
 
 _DTYPES: Mapping[torch.dtype, DType] = {
     torch.float32: "float32",
@@ -23,7 +23,6 @@ _DTYPES: Mapping[torch.dtype, DType] = {
     torch.int32: "int32",
     torch.int64: "int64",
 }
-_LAYOUTS: Mapping[int, Layout] = {1: "N", 2: "NC", 3: "NTC", 4: "NCHW"}
 
 
 def read_exported(path: Path, where: str) -> ExportedNetwork:
@@ -72,4 +71,4 @@ def declared_inputs(graph: Graph, where: str) -> tuple[InputSpec, ...]:
 
 def _layout(shape: tuple[int, ...]) -> Layout:
     """The usual one for so many dimensions; a recipe that means another declares its inputs."""
-    return _LAYOUTS.get(len(shape), "NCHW")
+    return LAYOUT_BY_RANK.get(len(shape), "NCHW")
