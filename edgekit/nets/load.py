@@ -48,14 +48,14 @@ def build(source: ModelSource, seed: int = 0) -> Model:
             declared inputs.
     """
     structure: bytes | None = None
-    if source.file is not None and source.onnx is None:
-        files = files_of(Path(source.file), f"model.{source.key}")
-        source = source.model_copy(update={"sha256": source.sha256 or sha256_of(files)})
     if source.onnx is not None:
         network, source, structure = _from_onnx().network_of_file(source)
     else:
         whole = source.transformers is not None and source.checkpoint is None
         network = construct(source, seed, load_transformers if whole else None)
+        if source.file is not None and source.sha256 is None:
+            files = files_of(Path(source.file), f"model.{source.key}")
+            source = source.model_copy(update={"sha256": sha256_of(files)})
     if not source.inputs and isinstance(network, ExportedNetwork):
         source = source.model_copy(update={"inputs": declared_inputs(network.graph, source.where)})
     if source.checkpoint is not None:

@@ -5,8 +5,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-_CHUNK_BYTES = 1 << 20
-
 
 def canonical_json(value: object) -> bytes:
     """UTF-8 JSON with sorted keys, no spaces and no NaN: equal values give equal bytes.
@@ -26,8 +24,5 @@ def json_sha256(value: Mapping[str, object]) -> str:
 
 def file_sha256(path: Path) -> str:
     """Hexadecimal sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_CHUNK_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

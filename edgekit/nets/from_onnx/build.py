@@ -33,7 +33,8 @@ def network_of_file(source: ModelSource) -> tuple[LayerList, ModelSource, bytes]
     with torch.random.fork_rng(devices=[]):
         network = convert(file, inputs, allow_float=source.allow_float)
     check(network, read_onnx(Path(source.onnx), source.where), inputs)  # read anew: a conversion fuses its graph
-    return network, source.model_copy(update={"inputs": inputs, "sha256": sha256_of(files)}), structure
+    digest = source.sha256 or sha256_of(files)
+    return network, source.model_copy(update={"inputs": inputs, "sha256": digest}), structure
 
 
 def network_of_structure(structure: bytes, source: ModelSource, where: str) -> LayerList:
