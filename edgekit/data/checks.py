@@ -28,16 +28,25 @@ def checked_parts(result: object, where: str) -> dict[str, RawSamples]:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"is {type(value).__name__}", f"{where}, part {name}", "give a pair: inputs, labels")
         given = pair[0] if isinstance(pair[0], tuple) else (pair[0],)
-        inputs, labels = tuple(np.asarray(array) for array in given), np.asarray(pair[1])
-        counts = [len(array) if array.ndim else 0 for array in inputs]
-        if labels.dtype.kind not in "iuf" or not labels.ndim or set(counts) != {len(labels)}:
-            raise DataError(
-                f"labels are {labels.dtype} {labels.shape} for inputs {', '.join(str(a.shape) for a in inputs)}",
-                f"{where}, part {name}",
-                "give labels of integers or floats, one row for each sample",
-            )
-        parts[str(name)] = RawSamples(inputs, labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
+        inputs = [np.asarray(array) for array in given]
+        parts[str(name)] = samples_of(inputs, np.asarray(pair[1]), f"{where}, part {name}")
     return parts
+
+
+def samples_of(inputs: Sequence[NDArray[Any]], labels: NDArray[Any], where: str) -> RawSamples:
+    """One part, its labels int64 or float32.
+
+    Raises:
+        DataError: labels are neither, an array has another count of samples, or there is no input.
+    """
+    counts = {len(array) if array.ndim else -1 for array in (*inputs, labels)}
+    if not inputs or labels.dtype.kind not in "iuf" or len(counts) != 1 or -1 in counts:
+        raise DataError(
+            f"labels are {labels.dtype} {labels.shape} for inputs {', '.join(str(array.shape) for array in inputs)}",
+            where,
+            "give labels of integers or floats, one row for each sample",
+        )
+    return RawSamples(tuple(inputs), labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
 
 
 def check_finite(samples: RawSamples, origin: Sequence[int], where: str) -> None:

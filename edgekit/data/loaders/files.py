@@ -39,23 +39,6 @@ class File:
     content: bytes
 
 
-def samples_of(inputs: Sequence[NDArray[Any]], labels: NDArray[Any], where: str) -> RawSamples:
-    """One part, its labels int64 or float32.
-
-    Raises:
-        DataError: labels are neither, or an array has another count of samples.
-    """
-    shapes = ", ".join(str(array.shape) for array in inputs)
-    counts = {len(array) if array.ndim else -1 for array in (*inputs, labels)}
-    if labels.dtype.kind not in "iuf" or len(counts) != 1 or -1 in counts:
-        raise DataError(
-            f"labels are {labels.dtype} {labels.shape} for inputs {shapes}",
-            where,
-            "give labels of integers or floats, one row for each sample",
-        )
-    return RawSamples(tuple(inputs), labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
-
-
 def check_file(path: str | Path) -> None:
     """Refuse a path at which there is no file.
 

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.data.loaders.files import Parts, check_file, samples_of
+from edgekit.data.checks import samples_of
+from edgekit.data.loaders.files import Parts, check_file
 from edgekit.data.loaders.npz import check_keys
 from edgekit.errors import DataError
 

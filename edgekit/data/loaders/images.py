@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from edgekit.agent.preprocess import resize_to
+from edgekit.data.checks import samples_of
 from edgekit.data.loaders.boxes import fill_boxes, place_boxes, read_boxes
-from edgekit.data.loaders.files import File, Labelled, Parts, read_files, read_labelled, samples_of
+from edgekit.data.loaders.files import File, Labelled, Parts, read_files, read_labelled
 from edgekit.errors import DataError, MissingExtraError
 from edgekit.schema.tensors import Resize
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.data.loaders.files import Parts, check_file, samples_of
+from edgekit.data.checks import samples_of
+from edgekit.data.loaders.files import Parts, check_file
 from edgekit.errors import DataError
 from edgekit.schema.find import suggest
 

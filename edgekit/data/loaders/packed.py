@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.data.loaders.files import Parts, samples_of
+from edgekit.data.checks import samples_of
+from edgekit.data.loaders.files import Parts
 from edgekit.data.loaders.npz import read_npz
 from edgekit.errors import DataError
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.data.loaders.files import File, Labelled, Parts, read_labelled, samples_of
+from edgekit.data.checks import samples_of
+from edgekit.data.loaders.files import File, Labelled, Parts, read_labelled
 from edgekit.errors import DataError, MissingExtraError
 
 Wave = NDArray[np.int16]
