@@ -6,7 +6,6 @@ ANSWER; what the user's code prints goes where it likes.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -32,7 +31,7 @@ from edgekit.init.facts import (
 )
 from edgekit.init.ways import ways
 from edgekit.nets.count import count_params
-from edgekit.nets.load import build, construct
+from edgekit.nets.load import build, construct, input_names
 from edgekit.nets.model import Model
 from edgekit.schema.recipe import Checkpoint, ModelSource
 from edgekit.schema.tensors import DType, InputSpec
@@ -169,8 +168,7 @@ def _names(question: Question, found: Sequence[Way]) -> list[str]:
         return ["image" if len(found[0].shape) == 4 else "input"]
     probe = InputSpec(name="input", shape=found[0].shape)
     network = construct(ModelSource(factory=question.factory, arguments=question.factory_arguments, inputs=(probe,)))
-    own = [name for name in inspect.signature(network.forward).parameters if name != "self"]
-    return own[: len(found)] if len(own) >= len(found) else [f"input{i}" for i in range(len(found))]
+    return input_names(network, len(found))
 
 
 def _with_checkpoint(question: Question, source: ModelSource) -> Model:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from edgekit.errors import ModelError
 from edgekit.nets.fit import check_finite
-from edgekit.nets.load import find_outputs
+from edgekit.nets.load import find_outputs, input_names
 from edgekit.nets.model import Model
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.tensors import LAYOUT_BY_RANK, DType, InputSpec
@@ -36,7 +35,7 @@ def model_in_memory(network: nn.Module, samples: Sequence[Tensor]) -> Model:
     """
     kind = type(network).__name__
     own = copy.deepcopy(network).cpu().eval()
-    names = _names(own, len(samples))
+    names = input_names(own, len(samples))
     inputs = tuple(_spec(name, given) for name, given in zip(names, samples, strict=True))
     source = ModelSource(factory=f"{__name__}:network_in_memory", arguments={"kind": kind}, inputs=inputs)
     check_finite(own, f"network {kind}")
@@ -54,11 +53,6 @@ def network_in_memory(kind: str) -> NoReturn:
         "model.factory",
         "write a function that returns it, and name it in a recipe: `edgekit init --model module:function`",
     )
-
-
-def _names(network: nn.Module, count: int) -> list[str]:
-    own = [name for name in inspect.signature(network.forward).parameters if name.isidentifier()]
-    return own[:count] if len(own) >= count else [f"input{i}" for i in range(count)]
 
 
 def _spec(name: str, given: Tensor) -> InputSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -128,6 +129,12 @@ _MAKERS: Mapping[str, Maker] = {
     "timm": make_timm,
     "transformers": make_transformers,
 }
+
+
+def input_names(network: nn.Module, count: int) -> list[str]:
+    """What `forward` calls its first `count` inputs; numbered, where it names fewer."""
+    own = list(inspect.signature(network.forward).parameters)
+    return own[:count] if len(own) >= count else [f"input{i}" for i in range(count)]
 
 
 def find_outputs(network: nn.Module, source: ModelSource) -> tuple[OutputSpec, ...]:
