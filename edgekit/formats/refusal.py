@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from edgekit.errors import FormatError
 from edgekit.nets.from_onnx.kept import kind_of_node
-from edgekit.nets.graph import tensor_of
+from edgekit.nets.graph import layer_of, tensor_of
 from edgekit.nets.model import Model
 from edgekit.nets.operators import KINDS
 from edgekit.schema.recipe import FormatName
@@ -49,7 +49,7 @@ def refusal(
         operator = f"{kind_of_node(str(node.args[1]))}, which was kept in float"
     return FormatError(
         f"{title} has no form of the operator {operator}",
-        f"layer {_layer(node) or '(the network itself)'}, format {format_name}; {model.source.where}",
+        f"layer {layer_of(node) or '(the network itself)'}, format {format_name}; {model.source.where}",
         f"replace the layer by operators that the format has, or {drop}",
     )
 
@@ -94,8 +94,3 @@ def _alone(module: fx.GraphModule, node: fx.Node) -> tuple[fx.GraphModule, tuple
 
 def _first(values: Any) -> Any:
     return values[0]
-
-
-def _layer(node: fx.Node) -> str:
-    stack = node.meta.get("nn_module_stack") or {}
-    return str(next(reversed(stack.values()))[0]) if stack else ""

@@ -51,6 +51,12 @@ def call_before(place: fx.Node, target: Any, args: tuple[Any, ...], value: torch
     return node
 
 
+def layer_of(node: fx.Node) -> str:
+    """Path of the innermost module that made `node`; empty for the network itself and for what no module made."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(next(reversed(stack.values()))[0]) if stack else ""
+
+
 def value_of(node: fx.Node) -> torch.Tensor:
     """A tensor with the shape and type of what `node` makes."""
     value = node.meta["val"]

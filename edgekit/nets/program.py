@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from edgekit.errors import ModelError
 from edgekit.nets.canonical import canonicalise
-from edgekit.nets.graph import set_tensor, value_of
+from edgekit.nets.graph import layer_of, set_tensor, value_of
 from edgekit.nets.model import Model
 from edgekit.nets.movement import MADE, origin
 from edgekit.nets.recurrent import recurrent_network, step_model
@@ -156,8 +156,7 @@ def _refuse_open_sizes(graph: fx.Graph, model: Model) -> None:
     for node in graph.nodes:
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and any(isinstance(size, torch.SymInt) for size in value.shape):
-            stack = node.meta.get("nn_module_stack") or {}
-            layer = next(reversed(stack.values()))[0] if stack else ""
+            layer = layer_of(node)
             operator_name = str(node.target).removeprefix("aten.").partition(".")[0]
             raise ModelError(
                 f"what {operator_name} gives has a size that depends on the values it is given",
@@ -220,11 +219,9 @@ def _names(module: fx.GraphModule) -> dict[fx.Node, str]:
         if node.op == "placeholder":
             names[node] = node.meta["edgekit_name"]
         elif node.op == "call_function":
-            stack = node.meta.get("nn_module_stack") or {}
-            path = next(reversed(stack.values()))[0] if stack else ""
             kind = str(node.target).split(".")[1] if str(node.target).startswith("aten.") else node.name
             # chains of movement differ between batches, what they move does not
-            base = f"{names[origin(node)]}/{kind}" if node.meta.get(MADE) else f"{path}/{kind}"
+            base = f"{names[origin(node)]}/{kind}" if node.meta.get(MADE) else f"{layer_of(node)}/{kind}"
             seen = taken.get(base, 0)
             taken[base] = seen + 1
             names[node] = base if seen == 0 else f"{base}_{seen}"
