@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgekit.data.metrics.metric import Floats, Labels, check_range
+from edgekit.data.metrics.metric import IGNORED, Floats, Labels, check_range
 from edgekit.errors import DataError
 
-IGNORED = -1  # label of a position that does not count, such as padding
 _AT_ONCE = 1 << 22  # logits taken to float64 at a time: 32 MB
 
 

@@ -16,6 +16,8 @@ Labels: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float32]
 Integers: TypeAlias = NDArray[np.int64]
 
+IGNORED = -1  # label of a position that does not count, such as padding
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -39,12 +41,15 @@ class Metric:
         return self.compute(outputs, labels)
 
 
-def check_classes(outputs: Floats, labels: Labels, metric: str) -> Integers:
-    """The labels of `outputs` (..., C) as integers.
+def counted_classes(outputs: Floats, labels: Labels, metric: str) -> tuple[Floats, Integers]:
+    """The rows of `outputs` (..., C) that count, and their labels as integers, of one shape but for the last axis.
+
+    Of a sequence, positions whose label is -1 do not count, as in the loss that it is trained with: every sample has a
+    class, not every position.
 
     Raises:
         DataError: labels are not integers, have another shape than `outputs` without its last axis, or lie outside
-            0 to C - 1; names the first such sample.
+            0 to C - 1, in which case it names the first such sample; or none counts.
     """
     where = f"metric {metric}"
     if labels.dtype.kind not in "iu":
@@ -59,8 +64,12 @@ def check_classes(outputs: Floats, labels: Labels, metric: str) -> Integers:
             where,
             "give one label for each row of scores, and let the network answer one score for each class",
         )
-    check_range(labels, outputs.shape[-1], where)
-    return labels.astype(np.int64)
+    check_range(labels, outputs.shape[-1], where, lowest=IGNORED if labels.ndim > 1 else 0)
+    counted = labels != IGNORED
+    if not counted.any():
+        raise DataError("every label is -1, which does not count", where, "give the split labels")
+    wanted = labels.astype(np.int64)
+    return (outputs, wanted) if counted.all() else (outputs[counted], wanted[counted])
 
 
 def check_range(labels: Labels, classes: int, where: str, lowest: int = 0) -> None:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.data.metrics.metric import Floats, Labels, check_classes
+from edgekit.data.metrics.metric import Floats, Labels, counted_classes
 from edgekit.errors import DataError
 
 
 def top1(outputs: Floats, labels: Labels) -> float:
     """Share of rows of `outputs` (..., C) whose largest entry is at `labels` (...).
 
-    Of equal entries the first counts as the larger. A row that holds NaN is wrong.
+    Of equal entries the first counts as the larger. A row that holds NaN is wrong. Positions of a sequence whose label
+    is -1 do not count.
 
     Raises:
         DataError: labels do not fit the outputs.
     """
-    wanted = check_classes(outputs, labels, "top1")
-    return float(_hits(outputs, wanted, 1).mean())
+    return float(_hits(*counted_classes(outputs, labels, "top1"), 1).mean())
 
 
 def top5(outputs: Floats, labels: Labels) -> float:
     """Share of rows of `outputs` (..., C) that have `labels` (...) among their five largest entries, else as `top1`."""
-    return float(_hits(outputs, check_classes(outputs, labels, "top5"), 5).mean())
+    return float(_hits(*counted_classes(outputs, labels, "top5"), 5).mean())
 
 
 def top_k(outputs: Floats, labels: Labels, *, k: int) -> float:
@@ -37,7 +37,7 @@ def top_k(outputs: Floats, labels: Labels, *, k: int) -> float:
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise DataError(f"k is {k!r}", "metric top_k, arguments", "give a whole number, 1 at least")
-    return float(_hits(outputs, check_classes(outputs, labels, "top_k"), k).mean())
+    return float(_hits(*counted_classes(outputs, labels, "top_k"), k).mean())
 
 
 def per_class(outputs: Floats, labels: Labels) -> float:
@@ -50,8 +50,8 @@ def per_class(outputs: Floats, labels: Labels) -> float:
 
 def class_recalls(outputs: Floats, labels: Labels) -> dict[str, float]:
     """`class <index>` -> share of its samples that `top1` has right, of every class that occurs."""
-    wanted = check_classes(outputs, labels, "per_class")
-    hits = _hits(outputs, wanted, 1)
+    rows, wanted = counted_classes(outputs, labels, "per_class")
+    hits = _hits(rows, wanted, 1)
     return {f"class {label}": float(hits[wanted == label].mean()) for label in np.unique(wanted).tolist()}
 
 

@@ -49,6 +49,28 @@ def test_every_position_of_a_sequence_counts():
     assert top1(outputs, np.array([[0, 5], [0, 1]])) == 0.75
 
 
+def test_positions_of_a_sequence_labelled_minus_one_do_not_count():
+    outputs = np.stack([OUTPUTS[:2], OUTPUTS[2:]])  # (2, 2, 6)
+    labels = np.array([[0, -1], [-1, 1]])
+    assert top1(outputs, labels) == 0.5
+    assert top_k(outputs, np.array([[5, -1], [-1, 8 // 4]]), k=5) == 0.5
+    assert class_recalls(outputs, labels) == {"class 0": 1.0, "class 1": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "what"),
+    [
+        (OUTPUTS[None], [[-1, -1, -1, -1]], "every label is -1, which does not count"),
+        (OUTPUTS[None], [[0, -2, 0, 1]], "label -2 of sample 0, position 1 is outside 0 to 5"),
+        (OUTPUTS, [0, 5, -1, 2], "label -1 of sample 2 is outside 0 to 5"),  # every sample has a class
+    ],
+)
+def test_other_labels_outside_the_classes_are_refused(outputs, labels, what):
+    with pytest.raises(DataError) as caught:
+        top1(outputs, np.array(labels))
+    assert caught.value.what == what
+
+
 def test_per_class_is_the_mean_recall_of_the_classes_that_occur():
     generator = np.random.default_rng(1)
     labels = generator.choice(4, 300, p=[0.7, 0.2, 0.05, 0.05])
