@@ -2,8 +2,9 @@
 
 Two cases, on images of CIFAR-10: ResNet-8 from its first weights, and ResNet-20 recovering from pruning. In each every
 system trains the same network on the same images for the same epochs, with one seed for order and augmentation after
-the other; `train` has the labels alone. The teacher is the published ResNet-20. Finished runs are kept by what they
-depend on, so a run that was stopped goes on.
+the other; `train` has the labels alone. The teacher is the published ResNet-20. A third, on digits: a chain of three
+students, what it answers after each and where it leaves early, beside one student of its size. Finished runs are kept
+by what they depend on, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from surroundings import context_of
 
 from edgekit.data.samples import Splits
 from edgekit.data.splits import LoadedData, find_data
+from edgekit.nets.chain import Chain
+from edgekit.nets.count import count_macs
 from edgekit.nets.load import build
 from edgekit.nets.model import Model
 from edgekit.passes.table import PASSES, run_pass
@@ -71,6 +74,11 @@ FULL = (
     Setting("ResNet-8 from ResNet-20", 2500, 4, 5000, SEEDS, METHODS, 0.05),
     Setting("ResNet-20 pruned to half", 2000, 1, 5000, SEEDS, ("kd", "fitnets", "meal"), 0.01, pruned=True),
 )
+CHAIN_EPOCHS, QUICK_CHAIN_EPOCHS = 30, 2
+CHAIN = ((4, 8, 8), (8, 8, 16), (8, 16, 16))  # 23,120, 41,120 and 87,200 multiply-accumulates
+ONE = (12, 20, 24)  # 152,560: hardly more than those together
+EXIT = 0.9
+_DIGITS = "edgekit.nets.repvgg:repvgg_digits"
 QUICK = (Setting("ResNet-8 from ResNet-20, quick", 1000, 1, 500, SEEDS[:1], ("kd", "meal"), 0.05),)
 
 
@@ -86,6 +94,101 @@ def rows(results: Results, quick: bool, root: Path = Path(".edgekit/benchmarks")
             results.add(case, system, "top1 mean", float(np.mean(shares)), "share")
             if len(shares) > 1:
                 results.add(case, system, "top1 std", float(np.std(shares, ddof=1)), "share")
+    chain_rows(results, quick, root)
+
+
+def chain_rows(results: Results, quick: bool, root: Path = Path(".edgekit/benchmarks")) -> None:
+    """The same of a chain on digits after each student, and of one student of its size; and of leaving early."""
+    torch.set_num_threads(1)
+    epochs = QUICK_CHAIN_EPOCHS if quick else CHAIN_EPOCHS
+    case = f"digits, a chain of {len(CHAIN)}, {epochs} epochs"
+    found = [_Chains(StepStore(root / "steps"), epochs).run(seed) for seed in (SEEDS[:1] if quick else SEEDS)]
+    for system in found[0]:
+        for metric in found[0][system]:
+            values = [run[system][metric] for run in found]
+            results.add(case, system, f"{metric} mean", float(np.mean(values)), _UNITS[metric])
+            if len(values) > 1:
+                results.add(case, system, f"{metric} std", float(np.std(values, ddof=1)), _UNITS[metric])
+
+
+_UNITS = {"top1": "share", "macs_ratio": "factor"}
+
+
+@dataclass(frozen=True)
+class _Chains:
+    store: StepStore
+    epochs: int
+
+    def run(self, seed: int) -> dict[str, dict[str, float]]:
+        """Metrics of every system, kept like the other runs. Work is a part of the teacher's."""
+        data = find_data("digits")
+        parts: Mapping[str, object] = {
+            "benchmark": "chain",
+            "setting": [self.epochs, CHAIN, ONE],
+            "seed": seed,
+            "data": data.digest,
+            "versions": describe_versions(_LIBRARIES),
+            "code": [follow_loader(PASSES[name].load).digest for name in ("distill", "train")],
+            "networks": follow_modules(["edgekit.nets.chain", "edgekit.nets.repvgg"]).digest,
+        }
+        key = step_key(parts)
+        if self.store.find(key) is None:
+            print(f"chain on digits: seed {seed}", file=sys.stderr, flush=True)
+            found = self._measure(data, seed)
+            self.store.put(key, lambda folder: _write(folder / "top1.json", found), parts)
+        folder = self.store.find(key)
+        assert folder is not None
+        read: dict[str, dict[str, float]] = json.loads((folder / "top1.json").read_text(encoding="utf-8"))
+        return read
+
+    def _measure(self, data: LoadedData, seed: int) -> dict[str, dict[str, float]]:
+        learning = {"epochs": self.epochs, "learning_rate": 0.05, "augment": ["shift"], "shift_pixels": 1}
+        teacher = self._learn(
+            _digits("edgekit.nets.repvgg:teacher_digits", {}, seed), Step(name="train", options=learning), data, seed
+        )
+        whole = count_macs(teacher)
+        students = [{"factory": _DIGITS, "arguments": {"widths": list(widths)}} for widths in CHAIN]
+        chained = _digits("edgekit.nets.chain:chain", {"students": students}, seed)
+        taught = self._learn(
+            chained, Step(name="distill", options={**learning, "method": "chain"}), data, seed, teacher
+        )
+        one = _digits(_DIGITS, {"widths": list(ONE)}, seed)
+        alone = self._learn(one, Step(name="distill", options=learning), data, seed, teacher)
+        assert isinstance(taught.network, Chain)
+        work = [
+            count_macs(Model(student, taught.source, taught.outputs)) / whole for student in taught.network.students
+        ]
+        found = {"float teacher": {"top1": self._top1(teacher, data), "macs_ratio": 1.0}}
+        with torch.no_grad():
+            sums = list(taught.network.partial_sums(*data.test.inputs))
+            logits, runs = taught.network.answer(*data.test.inputs, threshold=EXIT)
+        for index, total in enumerate(sums):
+            name = f"chain, first {index + 1}" if index + 1 < len(sums) else "chain"
+            found[name] = {"top1": _right(total, data), "macs_ratio": sum(work[: index + 1])}
+        left = np.mean(np.cumsum(work)[runs.numpy() - 1])
+        found[f"chain, leaving at {EXIT}"] = {"top1": _right(logits, data), "macs_ratio": float(left)}
+        found["one student, kd"] = {"top1": self._top1(alone, data), "macs_ratio": count_macs(alone) / whole}
+        return found
+
+    def _learn(self, model: Model, step: Step, data: LoadedData, seed: int, teacher: Model | None = None) -> Model:
+        with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+            context = context_of(data.splits, seed=seed, folder=Path(folder))
+            if teacher is not None:
+                context = replace(context, teachers=lambda: (teacher,))
+            return run_pass(step.name, model, parse_options(step, "benchmark"), context)
+
+    def _top1(self, model: Model, data: LoadedData) -> float:
+        with torch.no_grad():
+            return _right(model.network(*data.test.inputs), data)
+
+
+def _right(logits: torch.Tensor, data: LoadedData) -> float:
+    return float((logits.argmax(-1) == data.test.labels).double().mean())
+
+
+def _digits(factory: str, arguments: dict[str, Any], seed: int) -> Model:
+    spec = InputSpec(name="image", shape=(1, 1, 8, 8))
+    return build(ModelSource(factory=factory, arguments=arguments, inputs=(spec,)), seed)
 
 
 class _Bench:
@@ -155,8 +258,8 @@ def _resnet8(seed: int) -> Model:
     return build(source, seed)
 
 
-def _write(path: Path, share: float) -> None:
-    path.write_text(json.dumps(share), encoding="utf-8")
+def _write(path: Path, found: float | dict[str, dict[str, float]]) -> None:
+    path.write_text(json.dumps(found), encoding="utf-8")
 
 
 def main() -> int:
@@ -169,7 +272,7 @@ def main() -> int:
     results = Results()
     rows(results, arguments.quick, arguments.store)
     for row in results.rows:
-        print(f"{row.case}  {row.system:8} {row.metric:10} {row.value:.4f}")
+        print(f"{row.case}  {row.system:22} {row.metric:15} {row.value:.4f}")
     if arguments.json is not None:
         write_json(arguments.json, results, describe_machine(), describe_versions(_LIBRARIES))
     return 0

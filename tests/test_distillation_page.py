@@ -17,7 +17,7 @@ def test_every_method_has_a_step_that_is_taken():
     steps = [
         Step.model_validate(step)
         for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-        for step in yaml.safe_load(block)["steps"]
+        for step in yaml.safe_load(block).get("steps", ())
     ]
     taken = [parse_options(step, "docs/distillation.md") for step in steps]
     methods = [options.method for step, options in zip(steps, taken, strict=True) if step.name == "distill"]

@@ -13,12 +13,13 @@ from edgekit.data.samples import Splits
 from edgekit.data.score import Score
 from edgekit.nets.model import Model
 from edgekit.schema.calibration import CalibrationRow
+from edgekit.schema.chain import ChainRow
 from edgekit.schema.precision import GuardRow, MixedRow
 from edgekit.schema.profile import Profile
 from edgekit.schema.sparsity import SparsityRow
 from edgekit.schema.target import Target
 
-Found: TypeAlias = CalibrationRow | GuardRow | MixedRow | SparsityRow
+Found: TypeAlias = CalibrationRow | ChainRow | GuardRow | MixedRow | SparsityRow
 
 
 class Progress(Protocol):

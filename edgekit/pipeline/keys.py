@@ -77,6 +77,8 @@ def model_key(source: ModelSource, seed: int, around: Surroundings) -> Keyed:
     if source.checkpoint is not None:
         checkpoint = source.checkpoint.model_dump(mode="json", exclude={"path", "sha256"})
     own = [module_of(source.factory)] if source.factory else []
+    named = (text for key, text in _texts(source.arguments) if key.rpartition(".")[2] == "factory")
+    own += sorted({module_of(text) for text in named if ":" in text})  # of the networks that one is put together from
     own += ["edgekit.nets.from_onnx.build"] if source.onnx else []
     library = {source.key: library_version(source.key)} if source.key in ("timm", "transformers") else {}
     code = follow_modules(["edgekit.nets.load", *_MEASURED_BY, *own])

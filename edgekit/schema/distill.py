@@ -9,12 +9,12 @@ from edgekit.schema.base import Options, refusal
 from edgekit.schema.losses import LOSS_NAMES
 from edgekit.schema.train import TrainOptions
 
-MethodName = Literal["kd", "dkd", "nkd", "uskd", "fitnets", "at", "rkd", "mgd", "meal"]
+MethodName = Literal["kd", "dkd", "nkd", "uskd", "fitnets", "at", "rkd", "mgd", "meal", "chain"]
 
 ENSEMBLES = frozenset({"kd", "meal"})  # methods that learn from several teachers together
 TEACHER_FREE = frozenset({"uskd"})
 _SOFTENED = frozenset({"kd", "fitnets", "at", "rkd", "mgd"})  # have the term of `alpha` and `temperature`
-_OF_CLASSES = frozenset({"dkd", "nkd", "uskd"})  # have a target class apart from the others
+_OF_CLASSES = frozenset({"dkd", "nkd", "uskd", "chain"})  # have a target class apart from the others
 
 _TAPS = (
     "modules whose outputs are compared, {student's: teacher's}; none: the last of each resolution, matched by that "
@@ -93,6 +93,16 @@ class MealOptions(Options):
     )
 
 
+class ChainOptions(Options):
+    """A chain of weak students, each on what those before it leave, after Medina et al., arXiv:2503.01727."""
+
+    alpha: float = Field(0.5, ge=0, le=1, description="weight of the labels; 1 - alpha weighs the teacher's outputs")
+    temperature: float = Field(4.0, gt=0, description="softens both distributions")
+    residual: float = Field(
+        1.0, ge=0, description="weight of the mean squared difference to what the teacher's logits leave to learn"
+    )
+
+
 METHOD_OPTIONS: Mapping[str, type[Options]] = {
     "dkd": DkdOptions,
     "nkd": NkdOptions,
@@ -102,6 +112,7 @@ METHOD_OPTIONS: Mapping[str, type[Options]] = {
     "rkd": RkdOptions,
     "mgd": MgdOptions,
     "meal": MealOptions,
+    "chain": ChainOptions,
 }
 # published with a method, and another than the options' own default
 _METHOD_DEFAULTS: Mapping[str, Mapping[str, float]] = {
@@ -134,6 +145,7 @@ class DistillOptions(TrainOptions):
     rkd: RkdOptions | None = None
     mgd: MgdOptions | None = None
     meal: MealOptions | None = None
+    chain: ChainOptions | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -27,7 +27,7 @@ PASS_SOURCES: Mapping[str, str] = {
     "train": "Loshchilov and Hutter, SGDR, arXiv:1608.03983; label smoothing: Szegedy et al., arXiv:1512.00567",
     "distill": "Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, arXiv:1503.02531; DKD, "
     "arXiv:2203.08679; NKD and USKD, arXiv:2303.13005; FitNets, arXiv:1412.6550; attention transfer, arXiv:1612.03928; "
-    "RKD, arXiv:1904.05068; MGD, arXiv:2205.01529; MEAL V2, arXiv:2009.08453",
+    "RKD, arXiv:1904.05068; MGD, arXiv:2205.01529; MEAL V2, arXiv:2009.08453; chains, arXiv:2503.01727",
     "prune": "Fang et al., DepGraph: Towards Any Structural Pruning, arXiv:2301.12900; "
     "gates: Castells and Yeom, AutoBot, arXiv:2111.09635",
     "reparam": "Ding et al., RepVGG: Making VGG-style ConvNets Great Again, arXiv:2101.03697",

@@ -16,6 +16,7 @@ from edgekit.errors import PassError
 from edgekit.nets.model import Model
 from edgekit.nets.steps import on_samples
 from edgekit.passes.context import Context
+from edgekit.passes.distill.chain import teach_chain
 from edgekit.passes.distill.method import Classroom, Lesson
 from edgekit.passes.distill.table import METHODS
 from edgekit.passes.distill.taps import watched
@@ -43,6 +44,8 @@ def distill(model: Model, options: DistillOptions, context: Context, table: Mapp
             "step distill",
             f"set method to one of {', '.join(sorted(ENSEMBLES))}",
         )
+    if options.method == "chain":  # several trainings, one after the other
+        return teach_chain(model, teaching[0], options, context)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
         method = table[options.method](options, Classroom(model, teaching))

@@ -78,6 +78,16 @@ def test_seed_and_arguments_and_checkpoint_options_count(workplace):
     assert len(found) == 5
 
 
+def test_factories_of_a_chains_students_count_by_their_source(workplace):
+    students = [{"factory": "own_code:network", "arguments": {"width": 2}}]
+    inputs = source().inputs
+    chained = ModelSource(factory="edgekit.nets.chain:chain", arguments={"students": students}, inputs=inputs)
+    before = key(chained, 0)
+    assert key(chained, 0) == before
+    (workplace / "own_code.py").write_text((workplace / "own_code.py").read_text().replace("padding=1", "padding=2"))
+    assert key(chained, 0) != before
+
+
 def test_files_of_a_data_set_count_by_content(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"1")
     arguments = {"folder": str(tmp_path), "test": "x.npz", "stride": 3}

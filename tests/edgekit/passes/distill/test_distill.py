@@ -96,7 +96,7 @@ def _pictures(width: int, seed: int) -> nn.Module:
 
 
 def test_the_table_has_every_method():
-    assert set(METHODS) == {"kd", *METHOD_OPTIONS}
+    assert {*METHODS, "chain"} == {"kd", *METHOD_OPTIONS}  # which is several trainings
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
