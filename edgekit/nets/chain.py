@@ -84,7 +84,7 @@ def chain(students: Sequence[Mapping[str, Any]]) -> nn.Module:
         ModelError: a student is not written so, or its factory cannot be found or called.
     """
     where = "model.arguments.students"
-    if isinstance(students, str) or not isinstance(students, Sequence) or not students:
+    if not isinstance(students, list | tuple) or not students:
         raise ModelError(
             f"{students!r} is no list of students", where, "write [{factory: module:function, arguments: {}}]"
         )
