@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from edgekit.errors import ModelError, ShapeError
@@ -97,7 +97,7 @@ def _keep_linear(linear: nn.Linear, side: Side, indices: Sequence[int], where: s
         linear.in_features = len(kept)
 
 
-def _keep_batch_norm(norm: _BatchNorm, side: Side, indices: Sequence[int], where: str) -> None:
+def _keep_batch_norm(norm: _NormBase, side: Side, indices: Sequence[int], where: str) -> None:
     _refuse_in(side, "batch norm", where)
     kept = _index(indices, norm.num_features, next(iter(norm.state_dict().values()), torch.empty(0)), where)
     _cut(norm, ("weight", "bias", "running_mean", "running_var"), 0, kept)
@@ -165,7 +165,7 @@ def _keep_recurrent(layer: nn.LSTM | nn.GRU, side: Side, indices: Sequence[int],
 _KINDS: tuple[tuple[tuple[type, ...], Callable[..., None]], ...] = (
     ((_ConvNd,), _keep_conv),
     ((nn.Linear,), _keep_linear),
-    ((_BatchNorm,), _keep_batch_norm),
+    ((_NormBase,), _keep_batch_norm),
     ((nn.GroupNorm,), _keep_group_norm),
     ((nn.LayerNorm, nn.RMSNorm), _keep_layer_norm),
     ((nn.PReLU,), _keep_prelu),

@@ -1,6 +1,6 @@
 """Which channels of a network can only be cut together, found by following every index through its traced program.
 
-Rules of operators are in `flow.py`; whether a network really runs and answers the same without a group's channels is
+Rules of operators are in `flow_*.py`; whether a network really runs and answers the same without a group's channels is
 tried in `groups.py`.
 """
 
@@ -21,7 +21,9 @@ from edgekit.nets.model import Model
 from edgekit.nets.program import trace_as_written
 from edgekit.nets.recurrent import recurrent_network
 from edgekit.passes.prune.flow import Flow, follow
-from edgekit.passes.prune.flow_moves import RULES
+from edgekit.passes.prune.flow_layers import LAYER_RULES
+from edgekit.passes.prune.flow_moves import MOVE_RULES
+from edgekit.passes.prune.flow_sums import SUM_RULES
 from edgekit.passes.prune.group import ChannelGroup, Member, Size
 from edgekit.passes.prune.labels import Ids, Labels, simplified
 from edgekit.schema.find import suggest
@@ -70,7 +72,7 @@ def follow_groups(model: Model, keep: Sequence[str] = ()) -> Found:
             root += "'"  # another group of the same layer's channels
         order = _ordered(members, root.rstrip("'"), numbers)
         members = tuple(_members(flow, sides, numbers[order]))
-        unit = min(len(channel) for member in members for channel in member.channels)
+        unit = min(len(member.channels[0]) for member in members if not _in_groups(layers.get(member.layer), member))
         sizes = tuple(_sizes(flow, network, numbers[order]))
         exact = not inexact & set(numbers.tolist())
         groups.append(ChannelGroup(root, len(numbers), members, unit, sizes, exact))
@@ -96,7 +98,7 @@ def _flow(model: Model) -> Flow:
             fix=err.fix,
         ) from err
     named = (*model.network.named_parameters(), *model.network.named_buffers())
-    return follow(program.module, {name for name, _ in named}, RULES)
+    return follow(program.module, {name for name, _ in named}, {**LAYER_RULES, **MOVE_RULES, **SUM_RULES})
 
 
 def _freeze_tied(flow: Flow, network: nn.Module) -> None:
@@ -211,6 +213,11 @@ def _root(made: Sequence[Member], layers: Mapping[str, nn.Module]) -> str:
             return member.layer
     first = next((member.layer for member in made if member.layer not in layers), made[0].layer)
     return first if first in layers else first.rpartition(".")[0] or first
+
+
+def _in_groups(layer: nn.Module | None, member: Member) -> bool:
+    """Whether an index of a weight is a channel of every group of a convolution."""
+    return member.side == "in" and isinstance(layer, _ConvNd) and layer.groups > 1
 
 
 def _is_depthwise(conv: _ConvNd) -> bool:

@@ -1,30 +1,15 @@
-"""How channels run through operators that move numbers, sum them up along axes, or make them from nothing."""
+"""How channels run through operators that move numbers, or make them from nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import fx
 
 from edgekit.nets.graph import aten, value_of
-from edgekit.passes.prune.flow import COMPUTING, Flow, Rule, Value, blank, unknown
+from edgekit.passes.prune.flow import Flow, Rule, Value, axes_of, axis_of, blank, rows_of, unknown
 from edgekit.passes.prune.labels import Labels, Part, dropped, inserted, permuted, reshaped, simplified, taken
-
-
-def _axis(node: fx.Node, position: int, name: str, rank: int, default: int = 0) -> int:
-    given = node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
-    assert isinstance(given, int)
-    return given % rank
-
-
-def _axes(given: object, rank: int) -> list[int]:
-    """Axes as an operator has them: a number, a list, or none for all."""
-    if given is None or given == []:
-        return list(range(rank))
-    numbers: Sequence[int] = [given] if isinstance(given, int) else given  # type: ignore[assignment]
-    return [number % rank for number in numbers]
 
 
 def _same(flow: Flow, node: fx.Node) -> Value:
@@ -55,12 +40,12 @@ def _transpose(flow: Flow, node: fx.Node) -> Value:
 
 def _unsqueeze(flow: Flow, node: fx.Node) -> Value:
     given = flow.of(node.args[0])
-    return inserted(given, _axis(node, 1, "dim", len(given.shape) + 1))
+    return inserted(given, axis_of(node, 1, "dim", len(given.shape) + 1))
 
 
 def _squeeze(flow: Flow, node: fx.Node) -> Value:
     given = flow.of(node.args[0])
-    axes = _axes(node.args[1] if len(node.args) > 1 else None, len(given.shape))
+    axes = axes_of(node.args[1] if len(node.args) > 1 else None, len(given.shape))
     for axis in sorted(axes, reverse=True):
         if given.shape[axis] == 1:
             given = dropped(given, axis)
@@ -84,14 +69,14 @@ def _repeat(flow: Flow, node: fx.Node) -> Value:
 
 def _select(flow: Flow, node: fx.Node) -> Value:
     given = flow.of(node.args[0])
-    axis, place = _axis(node, 1, "dim", len(given.shape)), node.args[2]
+    axis, place = axis_of(node, 1, "dim", len(given.shape)), node.args[2]
     assert isinstance(place, int)
     return dropped(taken(given, axis, np.array([place % given.shape[axis]])), axis)
 
 
 def _slice(flow: Flow, node: fx.Node) -> Value:
     given = flow.of(node.args[0])
-    axis = _axis(node, 1, "dim", len(given.shape))
+    axis = axis_of(node, 1, "dim", len(given.shape))
     bounds: Any = [node.args[i] if len(node.args) > i else None for i in (2, 3, 4)]
     return taken(given, axis, slice(*bounds))
 
@@ -99,14 +84,14 @@ def _slice(flow: Flow, node: fx.Node) -> Value:
 def _narrow(flow: Flow, node: fx.Node) -> Value:
     given = flow.of(node.args[0])
     start: Any = node.args[2]
-    size = value_of(node).shape[_axis(node, 1, "dim", len(given.shape))]
-    return taken(given, _axis(node, 1, "dim", len(given.shape)), slice(start, start + size))
+    size = value_of(node).shape[axis_of(node, 1, "dim", len(given.shape))]
+    return taken(given, axis_of(node, 1, "dim", len(given.shape)), slice(start, start + size))
 
 
 def _pieces(flow: Flow, node: fx.Node) -> Value:
     """chunk and split. Equal pieces stay equal: the channels at one place of every piece are one."""
     given = flow.of(node.args[0])
-    axis = _axis(node, 2, "dim", len(given.shape))
+    axis = axis_of(node, 2, "dim", len(given.shape))
     sizes = [piece.shape[axis] for piece in node.meta["val"]]
     part = given.part(axis)
     if part is not None and len(part.axes) == 1 and len(set(sizes)) == 1:
@@ -117,7 +102,7 @@ def _pieces(flow: Flow, node: fx.Node) -> Value:
 
 def _unbind(flow: Flow, node: fx.Node) -> Value:
     given = flow.of(node.args[0])
-    axis = _axis(node, 1, "dim", len(given.shape))
+    axis = axis_of(node, 1, "dim", len(given.shape))
     return [dropped(taken(given, axis, np.array([i])), axis) for i in range(given.shape[axis])]
 
 
@@ -125,7 +110,7 @@ def _concatenate(flow: Flow, node: fx.Node) -> Value:
     pieces: Any = node.args[0]
     given = [flow.of(piece) for piece in pieces]
     rank = len(value_of(node).shape)
-    axis = _axis(node, 1, "dim", rank)
+    axis = axis_of(node, 1, "dim", rank)
     given = [one for one in given if len(one.shape) == rank]
     return _joined(flow, given, axis, tuple(value_of(node).shape))
 
@@ -155,80 +140,28 @@ def _joined(flow: Flow, given: list[Labels], axis: int, shape: tuple[int, ...]) 
 def _stack(flow: Flow, node: fx.Node) -> Value:
     pieces: Any = node.args[0]
     shape = tuple(value_of(node).shape)
-    axis = _axis(node, 1, "dim", len(shape))
+    axis = axis_of(node, 1, "dim", len(shape))
     given = [inserted(flow.of(piece), axis) for piece in pieces]
     return _joined(flow, given, axis, shape)
 
 
 def _flip(flow: Flow, node: fx.Node) -> Value:
     given = flow.of(node.args[0])
-    for axis in _axes(node.args[1], len(given.shape)):
+    for axis in axes_of(node.args[1], len(given.shape)):
         given = taken(given, axis, slice(None, None, -1))
     return given
 
 
 def _index_select(flow: Flow, node: fx.Node) -> Value:
     given = flow.of(node.args[0])
-    axis = _axis(node, 1, "dim", len(given.shape))
+    axis = axis_of(node, 1, "dim", len(given.shape))
     flow.freeze_axes(given, [axis], "they are looked up by number")
     return Labels(tuple(value_of(node).shape), flow.of(node.args[0]).without([axis]))
 
 
-def _padded(flow: Flow, node: fx.Node) -> Value:
-    """Axes that grow keep their channels."""
-    given, shape = flow.of(node.args[0]), tuple(value_of(node).shape)
-    grown = [axis for axis in range(len(shape)) if given.shape[axis] != shape[axis]]
-    flow.freeze_axes(given, grown, "they are padded")
-    return Labels(shape, flow.of(node.args[0]).without(grown))
-
-
-def _windows(spatial: int) -> Rule:
-    """Pooling and resizing: the last axes have no channels."""
-
-    def rule(flow: Flow, node: fx.Node) -> Value:
-        given = flow.of(node.args[0])
-        rank = len(given.shape)
-        places = list(range(rank - spatial, rank))
-        flow.freeze_axes(given, places, "windows run along them")
-        parts = flow.of(node.args[0]).without(places)
-        made = blank(node)
-        if isinstance(made, list):
-            return [Labels(one.shape, parts) for one in made]
-        return Labels(made.shape, parts)
-
-    return rule
-
-
-def _along(position: int, name: str, how: str) -> Rule:
-    """What needs all numbers along an axis, and gives as many: softmax, cumulative sums."""
-
-    def rule(flow: Flow, node: fx.Node) -> Value:
-        given = flow.of(node.args[0])
-        flow.freeze_axes(given, [_axis(node, position, name, len(given.shape), -1)], f"{how} runs over them")
-        return flow.of(node.args[0])
-
-    return rule
-
-
-def _reduce(flow: Flow, node: fx.Node) -> Value:
-    """Sums, means, maxima along axes, or along all."""
-    given = flow.of(node.args[0])
-    rank = len(given.shape)
-    axes = _axes(node.args[1] if len(node.args) > 1 else node.kwargs.get("dim"), rank)
-    flow.freeze_axes(given, axes, f"{str(node.target).split('.')[1]} runs over them")
-    left = flow.of(node.args[0])
-    made = blank(node)
-    shape = (made[0] if isinstance(made, list) else made).shape
-    result = Labels(tuple(1 if axis in axes else left.shape[axis] for axis in range(rank)), left.without(axes))
-    if len(shape) != rank:
-        for axis in sorted(axes, reverse=True):
-            result = dropped(result, axis)
-    return [result for _ in made] if isinstance(made, list) else result
-
-
 def _glu(flow: Flow, node: fx.Node) -> Value:
     given = flow.of(node.args[0])
-    axis = _axis(node, 1, "dim", len(given.shape), -1)
+    axis = axis_of(node, 1, "dim", len(given.shape), -1)
     half = given.shape[axis] // 2
     halves = [taken(given, axis, slice(0, half)), taken(given, axis, slice(half, None))]
     return flow.join_broadcast(halves, halves[0].shape, "they meet numbers that stay")
@@ -259,64 +192,32 @@ def _by_index(flow: Flow, node: fx.Node) -> Value:
     return Labels(tuple(value_of(node).shape), kept)
 
 
-def _rows(rule: Rule, *names: str) -> dict[Any, Rule]:
-    """One rule for operators by name; a name that this torch does not have is left out."""
-    rows: dict[Any, Rule] = {}
-    for name in names:
-        packet, _, overload = name.partition(".")
-        found = getattr(aten, packet, None)
-        if found is not None and (overload or "default") in found.overloads():
-            rows[getattr(found, overload or "default")] = rule
-    return rows
-
-
 _CHANGES_NOTHING = (
     *("contiguous", "clone", "detach", "detach_", "alias", "dropout", "dropout_", "feature_dropout", "alpha_dropout"),
     *("to.dtype", "to.device", "to.dtype_layout", "to.other", "type_as", "_to_copy", "lift_fresh_copy", "lift_fresh"),
     *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "pin_memory"),
 )
 _MADE_OF_ONE_NUMBER = ("zeros", "ones", "full", "empty.memory_format", "new_zeros", "new_ones", "new_full", "new_empty")
-_POOLS: dict[int, tuple[str, ...]] = {
-    1: ("avg_pool1d", "max_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d", "upsample_linear1d.vec"),
-    2: (
-        *("avg_pool2d", "max_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "max_pool2d_with_indices"),
-        *("upsample_nearest2d.vec", "upsample_bilinear2d.vec", "upsample_bicubic2d.vec"),
-        *("upsample_nearest2d", "upsample_bilinear2d", "_upsample_bilinear2d_aa.vec"),
-    ),
-    3: ("avg_pool3d", "max_pool3d", "adaptive_avg_pool3d"),
-}
-_SUMS = (
-    *("mean", "mean.dim", "sum", "sum.dim_IntList", "amax", "amin", "max.dim", "min.dim", "max", "min", "prod.dim_int"),
-    *("var.dim", "var.correction", "std.dim", "std.correction", "var_mean.correction", "norm.ScalarOpt_dim"),
-    *("linalg_vector_norm", "logsumexp", "argmax", "argmin", "any.dim", "all.dim"),
-)
-
-RULES: dict[Any, Rule] = {
-    **_rows(_same, *_CHANGES_NOTHING),
-    **_rows(_reshape, "view", "reshape", "flatten.using_ints", "unflatten.int", "_unsafe_view", "view_as"),
-    **_rows(_permute, "permute"),
-    **_rows(_transpose, "transpose.int", "t", "mT", "adjoint", "numpy_T"),
-    **_rows(_unsqueeze, "unsqueeze"),
-    **_rows(_squeeze, "squeeze", "squeeze.dim", "squeeze.dims"),
-    **_rows(_expand, "expand", "expand_as", "broadcast_to"),
-    **_rows(_repeat, "repeat"),
-    **_rows(_select, "select.int"),
-    **_rows(_slice, "slice.Tensor"),
-    **_rows(_narrow, "narrow"),
-    **_rows(_pieces, "chunk", "split.Tensor", "split_with_sizes", "split.sizes"),
-    **_rows(_unbind, "unbind.int"),
-    **_rows(_concatenate, "cat", "concat", "concatenate"),
-    **_rows(_stack, "stack"),
-    **_rows(_flip, "flip"),
-    **_rows(_index_select, "index_select"),
-    **_rows(_by_index, "index.Tensor"),
-    **_rows(_padded, "pad", "constant_pad_nd"),
-    **{op: rule for axes, names in _POOLS.items() for op, rule in _rows(_windows(axes), *names).items()},
-    **_rows(_along(1, "dim", "softmax"), "softmax.int", "log_softmax.int", "_softmax", "_log_softmax"),
-    **_rows(_along(1, "dim", "a running sum"), "cumsum", "cumprod"),
-    **_rows(_reduce, *_SUMS),
-    **_rows(_glu, "glu"),
-    **_rows(_filled, *_MADE_OF_ONE_NUMBER),
-    **_rows(_nothing, "arange", "arange.start", "arange.start_step", "eye", "scalar_tensor"),
-    **COMPUTING,
+MOVE_RULES: dict[Any, Rule] = {
+    **rows_of(_same, *_CHANGES_NOTHING),
+    **rows_of(_reshape, "view", "reshape", "flatten.using_ints", "unflatten.int", "_unsafe_view", "view_as"),
+    **rows_of(_permute, "permute"),
+    **rows_of(_transpose, "transpose.int", "t", "mT", "adjoint", "numpy_T"),
+    **rows_of(_unsqueeze, "unsqueeze"),
+    **rows_of(_squeeze, "squeeze", "squeeze.dim", "squeeze.dims"),
+    **rows_of(_expand, "expand", "expand_as", "broadcast_to"),
+    **rows_of(_repeat, "repeat"),
+    **rows_of(_select, "select.int"),
+    **rows_of(_slice, "slice.Tensor"),
+    **rows_of(_narrow, "narrow"),
+    **rows_of(_pieces, "chunk", "split.Tensor", "split_with_sizes", "split.sizes"),
+    **rows_of(_unbind, "unbind.int"),
+    **rows_of(_concatenate, "cat", "concat", "concatenate"),
+    **rows_of(_stack, "stack"),
+    **rows_of(_flip, "flip"),
+    **rows_of(_index_select, "index_select"),
+    **rows_of(_by_index, "index.Tensor"),
+    **rows_of(_glu, "glu"),
+    **rows_of(_filled, *_MADE_OF_ONE_NUMBER),
+    **rows_of(_nothing, "arange", "arange.start", "arange.start_step", "eye", "scalar_tensor"),
 }
