@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from edgekit.nets.graph import LINEAR, value_of
+from edgekit.nets.graph import LINEAR, aten, value_of
 from edgekit.nets.model import Model
 from edgekit.nets.program import trace
 from edgekit.nets.recurrent import recurrent_network
-
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 
 
 def count_params(network: nn.Module) -> int:
@@ -22,36 +22,45 @@ def count_params(network: nn.Module) -> int:
 
 
 def count_macs(model: Model) -> int:
-    """Multiply-accumulates of convolutions and linear layers in one run at batch 1.
+    """Multiply-accumulates of convolutions and products of matrices in one run at batch 1.
 
-    Nothing else counts: no bias, norm, activation, pooling, nor products of two activations. Every convolution counts
-    as it runs, so the fixed 1x1 shortcuts of `nets/cifar_resnet.py` count too. A layer that runs twice counts twice.
-    A recurrent network counts over its whole sequence, but for products with the zeros that its states begin as.
+    That is linear layers, LSTM, GRU, and both products of attention. Nothing else counts: no bias, norm, activation,
+    pooling, nor products number by number. Every convolution counts as it runs, so the fixed 1x1 shortcuts of
+    `nets/cifar_resnet.py` count too. A layer that runs twice counts twice. A recurrent network of ours counts over its
+    whole sequence, but for products with the zeros that its states begin as.
     """
     if recurrent_network(model) is not None:
         program = trace(model)
         layers = [node for node in program.names if node.op == "call_function" and node.target in LINEAR]
         return sum(value_of(node).numel() * value_of(node.all_input_nodes[0]).shape[-1] for node in layers)
-    total = 0
-
-    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        nonlocal total
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-            total += inputs[0].numel() * weight[0].numel()  # every input meets (C_out / groups) kernels
-        else:
-            total += output.numel() * weight[0].numel()  # every output sums over one filter
-
-    handles: list[RemovableHandle] = []
-    was_training = model.network.training
+    was_training, fast_path = model.network.training, torch.backends.mha.get_fastpath_enabled()
+    counter = FlopCounterMode(display=False, custom_mapping=_OPERATIONS)
     try:
-        handles += [m.register_forward_hook(add) for m in model.network.modules() if isinstance(m, _LAYERS)]
         model.network.eval()
-        with torch.no_grad():
+        torch.backends.mha.set_fastpath_enabled(False)  # one operator for all of attention, which nothing counts
+        with counter, torch.no_grad():
             model.network(*model.example())
     finally:
         model.network.train(was_training)
-        for handle in handles:
-            handle.remove()
-    return total
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    return int(counter.get_total_flops()) // 2
+
+
+def _recurrent_operations(
+    x: Sequence[int], of_input: Sequence[int], of_state: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Two for every multiply-accumulate of one LSTM layer over x (T, N, C); all are shapes."""
+    steps, batch, inputs = x
+    return 2 * steps * batch * of_input[0] * (inputs + of_state[1])
+
+
+def _attention_operations(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+    """Two for every multiply-accumulate of both products; all are shapes, (..., tokens, channels)."""
+    return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+# what torch's own counter leaves out, by operator
+_OPERATIONS = {
+    aten.mkldnn_rnn_layer: _recurrent_operations,
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention_operations,
+}

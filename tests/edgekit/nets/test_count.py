@@ -45,9 +45,39 @@ def test_counting_leaves_the_network_as_it_was():
     assert model.network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.network.state_dict().items())
     assert not any(module._forward_hooks for module in model.network.modules())
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_a_recurrent_network_counts_over_its_sequence_but_for_states_of_zeros():
     # a step: 4 gates of 5 units from 3 inputs, and from 5 units behind the first; then 4 classes
     assert count_macs(nets.recurrent("lstm", steps=4)) == 4 * 20 * 3 + 3 * 20 * 5 + 4 * 5
     assert count_macs(nets.recurrent("gru", steps=4)) == 4 * 15 * 3 + 3 * 15 * 5 + 4 * 5
+
+
+class _Attentive(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.lstm = nn.LSTM(8, 5, 2, batch_first=True)
+        self.gru = nn.GRU(5, 6, batch_first=True)
+
+    def forward(self, x):
+        x = self.attention(x, x, x, need_weights=False)[0]
+        return self.gru(self.lstm(x)[0])[0][:, -1]
+
+
+def test_attention_and_recurrent_layers_count_by_hand():
+    source = ModelSource(factory="tests:made", inputs=(InputSpec(name="x", shape=(1, 7, 8), layout="NTC"),))
+    attention = 7 * 8 * 24 + 2 * 7 * 7 * 8 + 7 * 8 * 8  # inputs, both products of 2 heads of 4, output
+    lstm = 7 * 20 * (8 + 5) + 7 * 20 * (5 + 5)
+    gru = 7 * 18 * (5 + 6)
+    assert count_macs(Model(_Attentive().eval(), source, ())) == attention + lstm + gru
+    by_hand = Model(_Products(), source, ())
+    assert count_macs(by_hand) == 2 * 7 * 7 * 8
+
+
+class _Products(nn.Module):
+    """Attention as two products of activations."""
+
+    def forward(self, x):
+        return (x @ x.transpose(1, 2)).softmax(-1) @ x
