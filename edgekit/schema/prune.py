@@ -71,8 +71,14 @@ class PruneOptions(Options):
         "ranking", description="channels go by importance, or by gates that are trained to the budget"
     )
     autobot: AutobotOptions | None = Field(None, description="method autobot only")
-    importance: Literal["magnitude", "bn_scale", "taylor"] = "magnitude"
-    loss: LossName = Field("cross_entropy", description=f"importance taylor and method autobot: {LOSS_DESCRIPTION}")
+    importance: Literal["magnitude", "bn_scale", "taylor", "hessian", "activation"] = Field(
+        "magnitude",
+        description="taylor and hessian look at the gradients of calibration samples, hessian one sample at a time; "
+        "activation at what layers read of them",
+    )
+    loss: LossName = Field(
+        "cross_entropy", description=f"importance taylor and hessian, method autobot: {LOSS_DESCRIPTION}"
+    )
     global_ranking: bool = Field(True, description="rank channels over all layers, not within each")
     min_keep_ratio: float = Field(0.25, gt=0, le=1, description="no layer keeps less than this share of its channels")
     multiple_of: int | None = Field(None, ge=1, description="kept widths are multiples of this; none: the target's")
@@ -104,9 +110,9 @@ class PruneOptions(Options):
 
     @model_validator(mode="after")
     def _a_loss_that_is_used(self) -> "PruneOptions":
-        if self.method == "ranking" and self.loss != "cross_entropy" and self.importance != "taylor":
+        if self.method == "ranking" and self.loss != "cross_entropy" and self.importance not in ("taylor", "hessian"):
             raise refusal(
-                f"a loss with importance {self.importance}, which looks at weights alone",
-                "set `importance: taylor`, or remove the loss",
+                f"a loss with importance {self.importance}, which does not look at one",
+                "set `importance: taylor` or `hessian`, or remove the loss",
             )
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -16,7 +16,7 @@ from edgekit.errors import PassError
 from edgekit.passes.losses import LossFunction, find_loss
 from edgekit.passes.prune.group import ChannelGroup, Member
 
-Importance = Literal["magnitude", "bn_scale", "taylor"]
+Importance = Literal["magnitude", "bn_scale", "taylor", "hessian", "activation"]
 _BATCH = 32
 _LAYERS = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, nn.Embedding)
 
@@ -26,34 +26,49 @@ def saliency(
 ) -> dict[str, Tensor]:
     """A score >= 0 for each weight, shaped like the weight, by layer name; of tensors of no such layer, by their own.
 
+    `activation` scores what layers read instead: (channels,) by the name of each convolution or linear layer.
+
     `magnitude`: w^2 (Li et al., arXiv:1608.08710, squared as group norms are). `bn_scale`: |gamma| of batch norms alone
     (Liu et al., arXiv:1708.06519). `taylor`: |w * dL/dw|, the mean over calibration batches, with L the loss
     (Molchanov et al., arXiv:1906.10771, the absolute first-order term). Norms take part in it, and depthwise
     convolutions in both; torch-pruning's own estimators leave batch norms out. Biases take part in none.
+    `hessian`: w^2 * E[g^2], with g the gradient of one sample's loss and the mean over all calibration samples: what
+    the loss rises by, up to a factor, if the curvature is that of the Fisher information (LeCun et al., Optimal Brain
+    Damage, eq. 5; Theis et al., arXiv:1801.05787). torch-pruning's own keeps the last sample alone.
+    `activation`: mean |x| of each channel over samples and places, as convolutions and linear layers are given it.
     """
     weights = _weights(network)
-    if importance == "taylor":
-        return _taylor(network, weights, calibration, find_loss(loss, "step prune, importance taylor"))
+    if importance == "activation":
+        return _activation(network, calibration)
+    if importance == "taylor" or importance == "hessian":
+        found = find_loss(loss, f"step prune, importance {importance}")
+        return (
+            _taylor(network, weights, calibration, found)
+            if importance == "taylor"
+            else _fisher(network, weights, calibration, found)
+        )
     if importance == "bn_scale":
         norms = {name for name, layer in network.named_modules() if isinstance(layer, _NormBase)}
         return {name: weight.detach().abs() for name, weight in weights.items() if name in norms}
     return {name: weight.detach().square() for name, weight in weights.items()}
 
 
-def score_channels(group: ChannelGroup, saliencies: Mapping[str, Tensor]) -> Tensor | None:
+def score_channels(
+    group: ChannelGroup, saliencies: Mapping[str, Tensor], importance: Importance = "magnitude"
+) -> Tensor | None:
     """Scores (width,) of a group's channels, with mean 1, so that groups compare; None where no layer has a saliency.
 
-    A channel's score in a layer is the sum over its weights; in the group, the mean over layers. A group of zeros
-    scores zero.
+    A channel's score in a layer is the sum over its weights; in the group, the mean over layers. With importance
+    `activation` it is the mean over what reads the channel. A group of zeros scores zero.
 
     Raises:
         PassError: a score is not finite.
     """
-    parts = [
-        _channel_sums(member, saliencies[member.layer].double())
-        for member in group.members
-        if member.layer in saliencies
-    ]
+    scored = [member for member in group.members if member.layer in saliencies]
+    if importance == "activation":
+        parts = [_channel_means(member, saliencies[member.layer]) for member in scored if member.side == "in"]
+    else:
+        parts = [_channel_sums(member, saliencies[member.layer].double()) for member in scored]
     if not parts:
         return None
     scores = torch.stack(parts).mean(0)
@@ -61,7 +76,7 @@ def score_channels(group: ChannelGroup, saliencies: Mapping[str, Tensor]) -> Ten
         raise PassError(
             what="the importance of a channel is not finite",
             where=f"layer {group.root}",
-            fix="check the weights and, with importance taylor, the calibration samples for infinities",
+            fix="check the weights and, where the importance looks at them, the calibration samples for infinities",
         )
     mean = scores.mean()
     return scores / mean if mean > 0 else scores
@@ -70,6 +85,11 @@ def score_channels(group: ChannelGroup, saliencies: Mapping[str, Tensor]) -> Ten
 def _channel_sums(member: Member, weights: Tensor) -> Tensor:
     sums = weights.transpose(0, member.axis).flatten(1).sum(1) if weights.dim() > 1 else weights
     return torch.stack([sums[list(indices)].sum() for indices in member.channels])
+
+
+def _channel_means(member: Member, read: Tensor) -> Tensor:
+    """A channel that was flattened is read at several indices."""
+    return torch.stack([read[list(indices)].mean() for indices in member.channels])
 
 
 def _weights(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -89,18 +109,57 @@ def _weights(network: nn.Module) -> dict[str, nn.Parameter]:
 def _taylor(
     network: nn.Module, weights: Mapping[str, nn.Parameter], calibration: Samples, loss: LossFunction
 ) -> dict[str, Tensor]:
+    totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    batches = -(-len(calibration) // _BATCH)
+    for own, gradients in _gradients(network, calibration, loss, _BATCH):
+        for name, gradient in gradients.items():
+            totals[name] += (own[name].detach() * gradient).abs() / batches
+    return totals
+
+
+def _fisher(
+    network: nn.Module, weights: Mapping[str, nn.Parameter], calibration: Samples, loss: LossFunction
+) -> dict[str, Tensor]:
+    squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for _, gradients in _gradients(network, calibration, loss, 1):
+        for name, gradient in gradients.items():
+            squares[name] += gradient.square()
+    return {name: weights[name].detach().square() * total / len(calibration) for name, total in squares.items()}
+
+
+def _gradients(
+    network: nn.Module, calibration: Samples, loss: LossFunction, batch: int
+) -> Iterator[tuple[dict[str, nn.Parameter], dict[str, Tensor]]]:
+    """Weights, and their gradients of the mean loss of each batch, as far as the loss depends on them."""
     copied = copy.deepcopy(network).eval()
     own = _weights(copied)
     for weight in own.values():
         weight.requires_grad_(True)
-    totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    batches = range(0, len(calibration), _BATCH)
-    for start in batches:
-        inputs, labels = calibration.batch(start, start + _BATCH), calibration.labels[start : start + _BATCH]
+    for start in range(0, len(calibration), batch):
+        inputs, labels = calibration.batch(start, start + batch), calibration.labels[start : start + batch]
         with torch.enable_grad():
             value = loss(copied(*inputs), inputs, labels)
-        gradients = torch.autograd.grad(value, list(own.values()), allow_unused=True)
-        for (name, weight), gradient in zip(own.items(), gradients, strict=True):
-            if gradient is not None:
-                totals[name] += (weight.detach() * gradient).abs() / len(batches)
-    return totals
+        found = torch.autograd.grad(value, list(own.values()), allow_unused=True)
+        yield own, {name: gradient for name, gradient in zip(own, found, strict=True) if gradient is not None}
+
+
+def _activation(network: nn.Module, calibration: Samples) -> dict[str, Tensor]:
+    copied = copy.deepcopy(network).eval()
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+
+    def watch(name: str, layer: nn.Module) -> None:
+        def add(_layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+            channels = given[0].movedim(-1 if isinstance(layer, nn.Linear) else 1, 0).detach().double().abs().flatten(1)
+            sums[name] = sums.get(name, torch.zeros(len(channels), dtype=torch.float64)) + channels.sum(1)
+            counts[name] = counts.get(name, 0) + channels.shape[1]
+
+        layer.register_forward_pre_hook(add)
+
+    for name, layer in copied.named_modules():
+        if isinstance(layer, nn.Linear) or (isinstance(layer, _ConvNd) and layer.groups == 1):
+            watch(name, layer)
+    with torch.no_grad():
+        for start in range(0, len(calibration), _BATCH):
+            copied(*calibration.batch(start, start + _BATCH))
+    return {name: total / counts[name] for name, total in sums.items()}

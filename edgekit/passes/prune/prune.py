@@ -74,7 +74,7 @@ def _choice(model: Model, options: PruneOptions, context: Context, multiple: int
     widths: dict[str, list[int]] = {}
     for group in found.groups:
         allowed = group_widths(group, multiple, options.min_keep_ratio)
-        score = torch.ones(group.width) if gated else score_channels(group, saliencies)
+        score = torch.ones(group.width) if gated else score_channels(group, saliencies, options.importance)
         reason = why_not_gated(group, model.network) if gated else None
         if reason is not None:
             left[group.root] = reason
