@@ -13,13 +13,13 @@ from edgekit.data.samples import Splits
 from edgekit.data.score import Score
 from edgekit.nets.model import Model
 from edgekit.schema.calibration import CalibrationRow
-from edgekit.schema.chain import ChainRow
+from edgekit.schema.distilled import DistillRow
 from edgekit.schema.precision import GuardRow, MixedRow
 from edgekit.schema.profile import Profile
 from edgekit.schema.sparsity import SparsityRow
 from edgekit.schema.target import Target
 
-Found: TypeAlias = CalibrationRow | ChainRow | GuardRow | MixedRow | SparsityRow
+Found: TypeAlias = CalibrationRow | DistillRow | GuardRow | MixedRow | SparsityRow
 
 
 class Progress(Protocol):

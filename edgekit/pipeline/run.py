@@ -34,8 +34,8 @@ from edgekit.pipeline.plan import Plan, PlannedStep
 from edgekit.pipeline.progress import Reporter
 from edgekit.schema.base import Record
 from edgekit.schema.calibration import CalibrationRow
-from edgekit.schema.chain import ChainRow
 from edgekit.schema.device import Device
+from edgekit.schema.distilled import DistillRow
 from edgekit.schema.manifest import Measure, Skipped, StepRow
 from edgekit.schema.precision import GuardRow, MixedRow
 from edgekit.schema.profile import Profile
@@ -50,7 +50,7 @@ _KEYS: Mapping[type[Record], str] = {
     CalibrationRow: "calibration",
     GuardRow: "guard",
     MixedRow: "mixed",
-    ChainRow: "chain",
+    DistillRow: "distill",
     SparsityRow: "sparsity",
 }
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from edgekit.schema.base import Record
 from edgekit.schema.calibration import CalibrationRow
-from edgekit.schema.chain import ChainRow
+from edgekit.schema.distilled import DistillRow
 from edgekit.schema.postprocess import Postprocess
 from edgekit.schema.precision import GuardRow, KeptHigh, MixedRow
 from edgekit.schema.profile import Conditions, Energy
@@ -255,7 +255,7 @@ class StepRow(Record):
     calibration: CalibrationRow | None = Field(None, description="quantize only: what its ranges were decided on")
     guard: GuardRow | None = Field(None, description="quantize with mode: auto")
     mixed: MixedRow | None = Field(None, description="quantize with a budget")
-    chain: ChainRow | None = Field(None, description="distill with method chain")
+    distill: DistillRow | None = Field(None, description="distill of features, or of a chain")
     sparsity: SparsityRow | None = Field(None, description="training with sparsity")
 
 

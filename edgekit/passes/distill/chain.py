@@ -28,8 +28,8 @@ from edgekit.passes.context import Context
 from edgekit.passes.distill.kd import divergence
 from edgekit.passes.loop import digest_state, fit
 from edgekit.passes.losses import Inputs, find_loss, only_output
-from edgekit.schema.chain import ChainExit, ChainRow, ChainStudent
 from edgekit.schema.distill import ChainOptions, DistillOptions
+from edgekit.schema.distilled import ChainExit, ChainRow, ChainStudent, DistillRow
 
 _THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 _LARGEST = 2.0
@@ -95,7 +95,7 @@ def teach_chain(model: Model, teaching: Model, options: DistillOptions, context:
         eta = line_search(objective, _LARGEST)
         network.weight(index).fill_(eta)
         total = total + eta * term
-    context.record(_row(model, network.eval(), held_out, split))
+    context.record(DistillRow(chain=_row(model, network.eval(), held_out, split)))
     return model.with_(network, "distill")
 
 

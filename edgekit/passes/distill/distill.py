@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -23,8 +22,7 @@ from edgekit.passes.distill.taps import watched
 from edgekit.passes.loop import digest_state, fit
 from edgekit.passes.losses import Inputs, find_loss, only_output
 from edgekit.schema.distill import ENSEMBLES, TEACHER_FREE, DistillOptions
-
-_log = logging.getLogger(__name__)
+from edgekit.schema.distilled import DistillRow, TapPair
 
 
 def distill(model: Model, options: DistillOptions, context: Context, table: Mapping[str, Any] = METHODS) -> Model:
@@ -53,10 +51,7 @@ def distill(model: Model, options: DistillOptions, context: Context, table: Mapp
     teachers = [on_samples(*pair).eval() for pair in zip(teaching, networks, strict=True)]
     hard = find_loss(options.loss, "step distill", options.label_smoothing)
     network = copy.deepcopy(model.network)
-    for student, teacher in method.taps:
-        _log.info(
-            "step distill: features of %s%s", student.name, f" and the teacher's {teacher.name}" if teacher else ""
-        )
+    looked = tuple(TapPair(student=one.name, teacher=other and other.name) for one, other in method.taps)
 
     with ExitStack() as hooks:
         of_student = hooks.enter_context(watched(network, [student for student, _ in method.taps]))
@@ -78,6 +73,8 @@ def distill(model: Model, options: DistillOptions, context: Context, table: Mapp
 
         whole = hashlib.sha256("".join(digest_state(one) for one in (*teachers, method)).encode()).hexdigest()
         fit(on_samples(model, network), options, loss, context, "distill", loss_digest=whole, parts=method)
+    if looked:
+        context.record(DistillRow(taps=looked))
     return model.with_(network, "distill")
 
 

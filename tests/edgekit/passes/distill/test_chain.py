@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,8 +27,6 @@ def chained(make_model, make_context, samples, tmp_path):
     records = []
 
     def learn(students=3, folder="step", progress=lambda done, total, note="": None, **own):
-        from dataclasses import replace
-
         model = make_model(Chain([network(3, 5 + index) for index in range(students)]))
         context = make_context(
             train=samples(256), teachers=lambda: (teacher,), folder=tmp_path / folder, progress=progress
@@ -36,7 +36,7 @@ def chained(make_model, make_context, samples, tmp_path):
         before = digest_state(teacher.network), digest_state(model.network)
         taught = distill(model, options, context)
         assert (digest_state(teacher.network), digest_state(model.network)) == before
-        return taught, records[-1], teacher
+        return taught, records[-1].chain, teacher
 
     return learn
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import onnx
 import pytest
 import torch
@@ -148,6 +150,17 @@ def test_a_network_in_halves_has_a_finite_loss(name, make_model, make_context, s
     )
     distill(student, DistillOptions(method=name, epochs=1, batch_size=32, learning_rate=1e-9), context)
     assert notes  # a loss that is not finite is refused
+
+
+def test_modules_that_were_found_are_recorded(make_model, make_context, samples):
+    student, teacher = make_model(_pictures(4, 2)), make_model(_pictures(8, 1))
+    found = {}
+    for method in ("kd", "uskd", "fitnets"):
+        records = []
+        context = replace(make_context(train=samples(32), teachers=lambda: (teacher,)), record=records.append)
+        distill(student, DistillOptions(method=method, epochs=1, batch_size=16), context)
+        found[method] = [[(pair.student, pair.teacher) for pair in row.taps] for row in records]
+    assert found == {"kd": [], "uskd": [[("2", None)]], "fitnets": [[("2", "2"), ("4", "4")]]}
 
 
 def test_what_is_trained_beside_the_student_follows_the_loss(make_model, make_context, samples, tmp_path):

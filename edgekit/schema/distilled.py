@@ -1,4 +1,4 @@
-"""What a chain of students answers after each of them: part of a step's row in the manifest."""
+"""What was found while a student was taught: part of a step's row in the manifest."""
 
 from pydantic import Field
 
@@ -28,3 +28,17 @@ class ChainRow(Record):
     split: str = Field(description="selection, or calibration where there is none")
     students: tuple[ChainStudent, ...]
     exits: tuple[ChainExit, ...]
+
+
+class TapPair(Record):
+    """Modules whose features were compared, named or found."""
+
+    student: str
+    teacher: str | None = Field(description="none: the student's alone is looked at")
+
+
+class DistillRow(Record):
+    """What distillation found out by itself."""
+
+    taps: tuple[TapPair, ...] = ()
+    chain: ChainRow | None = Field(None, description="method chain")
