@@ -36,6 +36,7 @@ from edgekit.pipeline.sources import follow_loader, follow_modules
 from edgekit.schema.load import load_recipe
 from edgekit.schema.pass_options import parse_options
 from edgekit.schema.recipe import ModelSource, Step
+from edgekit.schema.recover import spell_out
 from edgekit.schema.tensors import InputSpec
 from edgekit.store.steps import StepStore, step_key
 
@@ -71,10 +72,10 @@ class Setting:
 
 
 FULL = (
-    Setting("ResNet-8 from ResNet-20", 2500, 4, 5000, SEEDS, METHODS, 0.05),
-    Setting("ResNet-20 pruned to half", 2000, 1, 5000, SEEDS, ("kd", "fitnets", "meal"), 0.01, pruned=True),
+    Setting("ResNet-8 from ResNet-20", 2000, 4, 5000, SEEDS, METHODS, 0.05),
+    Setting("ResNet-20 pruned to half", 2000, 1, 5000, SEEDS, ("kd", "recover", "meal"), 0.01, pruned=True),
 )
-CHAIN_EPOCHS, QUICK_CHAIN_EPOCHS = 30, 2
+CHAIN_EPOCHS, QUICK_CHAIN_EPOCHS = 20, 2
 CHAIN = ((4, 8, 8), (8, 8, 16), (8, 16, 16))  # 23,120, 41,120 and 87,200 multiply-accumulates
 ONE = (12, 20, 24)  # 152,560: hardly more than those together
 EXIT = 0.9
@@ -247,6 +248,8 @@ def _step(setting: Setting, system: str) -> Step:
     }
     if system == "train":
         return Step(name="train", options=options)
+    if system == "recover":  # as its defaults say
+        return spell_out((Step(name="prune", options={"recover": options}),))[-1].step
     own = {system: CIFAR[system]} if system in CIFAR else {}
     return Step(name="distill", options={**options, "method": system, **own})
 

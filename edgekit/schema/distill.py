@@ -1,7 +1,7 @@
 """Options of distillation, and of each of its methods. No torch here."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -114,17 +114,18 @@ METHOD_OPTIONS: Mapping[str, type[Options]] = {
     "meal": MealOptions,
     "chain": ChainOptions,
 }
-# published with a method, and another than the options' own default
-_METHOD_DEFAULTS: Mapping[str, Mapping[str, float]] = {
-    "at": {"alpha": 0.0},
-    "rkd": {"alpha": 0.0},
-    "mgd": {"alpha": 0.0},
-    "meal": {"weight_decay": 0.0},
-}
 
 
 class DistillOptions(TrainOptions):
     """Distillation: of a teacher's outputs, features or relations, of several teachers, or of the student itself."""
+
+    # published with a method, and another than the option's own default
+    method_defaults: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        "at": {"alpha": 0.0},
+        "rkd": {"alpha": 0.0},
+        "mgd": {"alpha": 0.0},
+        "meal": {"weight_decay": 0.0},
+    }
 
     method: MethodName = Field("kd", description="what the student learns from; its own options stand in `METHOD:`")
     learning_rate: float = Field(0.01, gt=0, description="peak, reached after the warm-up")
@@ -163,7 +164,7 @@ class DistillOptions(TrainOptions):
         if given is not None and method in METHOD_OPTIONS:
             own = ", ".join(f"{method}.{key}" for key in METHOD_OPTIONS[method].model_fields)
             raise refusal(f"{given} with method {method}, which has no such term", f"remove it; there is {own}")
-        filled = {**_METHOD_DEFAULTS.get(method, {}), **value}
+        filled = {**cls.method_defaults.get(method, {}), **value}
         if method in METHOD_OPTIONS and filled.get(method) is None:
             filled[method] = {}
         return filled

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import Field
 
-from edgekit.schema.distill import DistillOptions, MethodName
+from edgekit.schema.distill import DistillOptions
 from edgekit.schema.recipe import Step
 
 _RECOVER = "recover"
 
 
 class RecoverOptions(DistillOptions):
-    """Options of `distill`, with other defaults: briefly and without labels, as MEAL V2, arXiv:2009.08453."""
+    """Options of `distill`, with other defaults: briefly, from the original's softened answers alone, without decay.
 
-    method: MethodName = Field("meal", description="what the student learns from, as in distill")
+    So does MEAL V2, arXiv:2009.08453, but for the temperature: a network that knows its training samples by heart
+    answers them like labels at temperature 1. See `benchmarks/prune_distill.py`.
+    """
+
+    method_defaults: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        **DistillOptions.method_defaults,
+        "kd": {"alpha": 1.0, "weight_decay": 0.0},
+    }
+
     epochs: int = Field(3, ge=1, description="passes over the training split")
 
 
@@ -25,12 +33,9 @@ Recover: TypeAlias = Annotated[
     RecoverOptions | None,
     Field(
         description="a step `distill` right after this one, from the original network; where they are not given, "
-        "method meal and 3 epochs"
+        "3 epochs, and with method kd alpha 1 and weight_decay 0, so that no label is read"
     ),
 ]
-
-# what the options say that differs from those of `distill`
-_DEFAULTS = {name: RecoverOptions.model_fields[name].default for name in ("method", "epochs")}
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,13 @@ def spell_out(steps: Sequence[Step]) -> tuple[PlacedStep, ...]:
         placed.append(PlacedStep(step.model_copy(update={"options": options}), index, (step.name,)))
         block = step.options.get(_RECOVER)
         if isinstance(block, dict):
-            recovering = Step(name="distill", options={**_DEFAULTS, **block})
+            recovering = Step(name="distill", options={**_defaults(block), **block})
             placed.append(PlacedStep(recovering, index, (step.name, _RECOVER)))
     return tuple(placed)
+
+
+def _defaults(block: Mapping[str, Any]) -> dict[str, object]:
+    """What the options say that differs from those of `distill`."""
+    fields = RecoverOptions.model_fields
+    method = block.get("method", fields["method"].default)
+    return {"epochs": fields["epochs"].default, **RecoverOptions.method_defaults.get(method, {})}

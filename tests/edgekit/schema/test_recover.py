@@ -15,7 +15,7 @@ def prune(recover):
 
 
 def test_a_block_is_a_step_of_its_own_behind_the_pass():
-    placed = spell_out((Step(name="train"), prune({"epochs": 7, "method": "kd"}), Step(name="quantize")))
+    placed = spell_out((Step(name="train"), prune({"epochs": 7, "method": "nkd"}), Step(name="quantize")))
     assert [(one.step.name, one.index, one.keys) for one in placed] == [
         ("train", 0, ("train",)),
         ("prune", 1, ("prune",)),
@@ -23,16 +23,16 @@ def test_a_block_is_a_step_of_its_own_behind_the_pass():
         ("quantize", 2, ("quantize",)),
     ]
     assert placed[1].step.options == PRUNE  # so that pruning is not done again where only its recovery changes
-    assert placed[2].step.options == {"epochs": 7, "method": "kd"}
+    assert placed[2].step.options == {"epochs": 7, "method": "nkd"}
 
 
 def test_what_is_not_given_is_brief_and_without_labels():
     (_, recovering) = spell_out((prune({}),))
     options = DistillOptions(**recovering.step.options)
-    assert (options.method, options.epochs, options.weight_decay) == ("meal", 3, 0)
-    assert options == DistillOptions(
-        **RecoverOptions().model_dump(exclude_unset=True) | {"method": "meal", "epochs": 3}
-    )
+    assert (options.method, options.epochs, options.alpha, options.weight_decay) == ("kd", 3, 1, 0)
+    assert options.model_dump() == RecoverOptions().model_dump()
+    (_, other) = spell_out((prune({"method": "at", "epochs": 1}),))
+    assert DistillOptions(**other.step.options) == DistillOptions(method="at", epochs=1)
     assert len(spell_out((prune(None),))) == 1
 
 
