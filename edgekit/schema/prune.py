@@ -54,6 +54,9 @@ class AutobotOptions(Options):
     """Trainable gates, Castells and Yeom, AutoBot, arXiv:2111.09635; the defaults are those for CIFAR-10."""
 
     steps: int = Field(200, ge=10, description="batches that the gates are trained on")
+    block_steps: int = Field(
+        100, ge=0, description="batches more where widths are multiples: channels that go together share a gate; ours"
+    )
     batch_size: int = Field(64, ge=1, description="samples a step")
     learning_rate: float = Field(0.6, gt=0, description="of Adam on the logits of the gates; for ImageNet 0.3")
     beta: float = Field(6.0, gt=0, description="weight of the distance to the budget; for ImageNet 10")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
 
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
@@ -14,6 +17,7 @@ from edgekit.passes.context import Context
 from edgekit.passes.losses import find_loss
 from edgekit.passes.prune.autobot.counts import Cost
 from edgekit.passes.prune.autobot.gates import Gates
+from edgekit.passes.prune.autobot.rounds import each_alone, in_blocks
 from edgekit.passes.prune.autobot.threshold import choose_channels
 from edgekit.passes.prune.autobot.training import Aim, train_gates
 from edgekit.passes.prune.group import ChannelGroup
@@ -21,6 +25,8 @@ from edgekit.passes.prune.widths import Removed
 from edgekit.schema.prune import AutobotOptions, PruneOptions
 
 logger = logging.getLogger(__name__)
+
+_WITHIN_A_BLOCK = 1e-3  # of a channel's own gate: it orders the channels of one block, and no blocks
 
 
 def autobot(
@@ -34,7 +40,8 @@ def autobot(
 ) -> Removed:
     """What to cut from each group, so that the cost is at most `bound` where the widths allow it.
 
-    The survivors are cut out as they are: their gates, near one, are not multiplied into them.
+    Where widths are multiples, a second round trains one gate for each block of channels that go together. The
+    survivors are cut out as they are: their gates, near one, are not multiplied into them.
 
     Args:
         groups: those that `why_not_gated` has nothing against.
@@ -52,10 +59,30 @@ def autobot(
     loss = find_loss(options.loss, "step prune, method autobot", own.label_smoothing)
     whole = float(cost.total({}))
     aim = Aim(loss, cost, bound, whole)
-    logits = gates.by_group(train_gates(on_samples(model, network), gates, aim, samples, own, context))
+    logits = _train(on_samples(model, network), gates, widths, aim, samples, own, context)
     soft = cost.total({root: vector.double().sigmoid().sum() for root, vector in logits.items()})
     logger.info("prune: gates sum to %.4f of the cost, for a bound of %.4f", soft / whole, bound / whole)
     return choose_channels(logits, widths, cost, bound)
+
+
+def _train(
+    network: nn.Module,
+    gates: Gates,
+    widths: Mapping[str, Sequence[int]],
+    aim: Aim,
+    samples: Samples,
+    options: AutobotOptions,
+    context: Context,
+) -> dict[str, Tensor]:
+    """Logits (width,) of each group after both rounds, or after the first where every channel can go alone."""
+    alone = each_alone(gates, options.steps)
+    logits = train_gates(network, gates, alone, aim, samples, options, context)
+    together = any(most - least > 1 for own in widths.values() for least, most in pairwise(sorted(own)))
+    if together and options.block_steps:
+        blocks = in_blocks(gates, logits, widths, options.steps, options.block_steps)
+        within = logits.sigmoid() * _WITHIN_A_BLOCK
+        logits = train_gates(network, gates, blocks, aim, samples, options, context) + within
+    return gates.by_group(logits)
 
 
 def _samples(options: AutobotOptions, context: Context) -> Samples:

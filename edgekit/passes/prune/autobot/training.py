@@ -21,13 +21,11 @@ from edgekit.passes.loop import digest_state
 from edgekit.passes.losses import LossFunction
 from edgekit.passes.prune.autobot.counts import Cost
 from edgekit.passes.prune.autobot.gates import Gates
+from edgekit.passes.prune.autobot.rounds import Round
 from edgekit.passes.settings import reproducible
 from edgekit.schema.prune import AutobotOptions
 
 logger = logging.getLogger(__name__)
-
-INITIAL = math.log(0.9 / 0.1)
-"""Logit of a gate before training: it is open by 0.9."""
 
 _SETTLED = 0.6  # share of the steps after which a state may be the one that is kept
 _BETWEEN_CHECKPOINTS = 20
@@ -54,9 +52,15 @@ class Aim:
 
 
 def train_gates(
-    network: nn.Module, gates: Gates, aim: Aim, samples: Samples, options: AutobotOptions, context: Context
+    network: nn.Module,
+    gates: Gates,
+    part: Round,
+    aim: Aim,
+    samples: Samples,
+    options: AutobotOptions,
+    context: Context,
 ) -> Tensor:
-    """Logits (len(gates),) of the trained gates, on the CPU.
+    """Logits (len(gates),) of the gates after a round, on the CPU.
 
     L = L_task + beta * L_g + gamma * L_h by Adam on the logits alone; the network is in eval mode and its weights are
     fixed, so nothing of it changes. Kept is the state of the lowest loss among steps i > 0.6 * steps, since the cost
@@ -73,17 +77,17 @@ def train_gates(
     """
     device = Accelerator().device
     network.to(device).eval().requires_grad_(False)
-    run = _digest(network, gates, aim, options, context)
-    folder = context.folder / "gates"  # the folder itself is of the training that may follow
+    run = _digest(network, gates, part, aim, options, context)
+    folder = context.folder / part.name  # the folder itself is of the training that may follow
     with reproducible(context.seed, device):
-        training = _Training(network, gates, aim, samples, options, context.seed, device)
-        for step in range(training.resume(folder, run), options.steps):
+        training = _Training(network, gates, part, aim, samples, options, context.seed, device)
+        for step in range(training.resume(folder, run), part.steps):
             note = training.descend(step)
-            if (step + 1) % _BETWEEN_CHECKPOINTS == 0 or step + 1 == options.steps:
+            if (step + 1) % _BETWEEN_CHECKPOINTS == 0 or step + 1 == part.steps:
                 training.save(folder, run, step + 1)
-            context.progress(step + 1, options.steps, note)
+            context.progress(step + 1, part.steps, note)
     network.to("cpu")
-    return training.best.cpu()
+    return part.spread(training.best.cpu())
 
 
 class _Training:
@@ -93,26 +97,27 @@ class _Training:
         self,
         network: nn.Module,
         gates: Gates,
+        part: Round,
         aim: Aim,
         samples: Samples,
         options: AutobotOptions,
         seed: int,
         device: torch.device,
     ) -> None:
-        self._network, self._gates, self._aim, self._samples = network, gates, aim, samples
+        self._network, self._gates, self._part, self._aim, self._samples = network, gates, part, aim, samples
         self._options, self._seed, self._device = options, seed, device
-        self._logits = torch.full((len(gates),), INITIAL, device=device, requires_grad=True)
+        self._logits = part.initial.detach().clone().to(device).requires_grad_(True)
         self._optimizer = torch.optim.Adam([self._logits], lr=options.learning_rate)
         self._lowest = math.inf
         self.best = self._logits.detach().clone()
 
     def descend(self, step: int) -> str:
         """One step of Adam; what to tell of it."""
-        options, aim = self._options, self._aim
-        chosen = draw(len(self._samples), options.batch_size, step, self._seed)
+        options, aim, part = self._options, self._aim, self._part
+        chosen = draw(len(self._samples), options.batch_size, part.first + step, self._seed)
         inputs = tuple(tensor[chosen].to(self._device) for tensor in self._samples.inputs)
         labels = self._samples.labels[chosen].to(self._device)
-        values = self._logits.sigmoid()
+        values = part.spread(self._logits).sigmoid()
         with self._gates.applied(values):
             task = aim.loss(self._network(*inputs), inputs, labels)
         vectors = self._gates.by_group(values.double())  # double: counts of multiply-accumulates stay exact
@@ -123,15 +128,15 @@ class _Training:
         if not math.isfinite(value):
             raise PassError(
                 what=f"the loss of the gates became {value}",
-                where=f"step prune, method autobot, step {step + 1} of {options.steps}",
+                where=f"step prune, method autobot, {part.name}, step {step + 1} of {part.steps}",
                 fix="check that the network's outputs are finite; lower autobot.learning_rate",
             )
-        if step > _SETTLED * options.steps and value < self._lowest:
+        if step > _SETTLED * part.steps and value < self._lowest:
             self._lowest, self.best = value, self._logits.detach().clone()
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
-        return f"gates, loss {task.item():.4f}, {cost.item() / aim.whole:.3f} of the cost left"
+        return f"{part.name}, loss {task.item():.4f}, {cost.item() / aim.whole:.3f} of the cost left"
 
     def resume(self, folder: Path, run: str) -> int:
         """Load the run's checkpoint if there is one; the number of steps done."""
@@ -143,7 +148,9 @@ class _Training:
         self.best = found.network["best"].to(self._device)
         self._lowest = float(found.network["lowest"])
         restore_optimizer(self._optimizer, found.optimizer)
-        logger.info("step prune: going on after step %d of %d of the gates", found.epochs, self._options.steps)
+        logger.info(
+            "step prune: going on after step %d of %d of the %s", found.epochs, self._part.steps, self._part.name
+        )
         return found.epochs
 
     def save(self, folder: Path, run: str, steps: int) -> None:
@@ -160,12 +167,13 @@ def draw(count: int, batch_size: int, step: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=generator)[place * size : (place + 1) * size]
 
 
-def _digest(network: nn.Module, gates: Gates, aim: Aim, options: AutobotOptions, context: Context) -> str:
+def _digest(network: nn.Module, gates: Gates, part: Round, aim: Aim, options: AutobotOptions, context: Context) -> str:
     said = (
         options.model_dump_json(),
         str(context.seed),
         context.splits.digest,
         str([(group.root, group.width) for group in gates.groups]),
+        str((part.places.tolist(), part.initial.tolist(), part.first, part.steps)),
         str((aim.target, aim.whole)),
         digest_state(network),
     )

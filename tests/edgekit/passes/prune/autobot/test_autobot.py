@@ -166,6 +166,24 @@ def test_the_same_seed_cuts_the_same_and_the_given_model_stays(trained, make_con
     assert any(line.startswith("prune: gates sum to 0.") for line in caplog.messages)
 
 
+def test_blocks_of_channels_that_go_together_are_trained_to_go(trained, make_context, noisy, tmp_path):
+    top1, test = {}, noisy(300, seed=9)
+    for name, block_steps in (("rounded", 0), ("blocks", 30)):
+        told = []
+        context = make_context(
+            train=noisy(256),
+            folder=tmp_path / name,
+            progress=lambda done, total, note="", told=told: told.append(note.split(",")[0]),
+        )
+        pruned = prune(trained, _options(multiple_of=4, autobot={"block_steps": block_steps}), context)
+        assert told == ["gates"] * 30 + ["blocks"] * block_steps
+        widths = {layer.out_channels for layer in pruned.network.modules() if isinstance(layer, nn.Conv2d)}
+        assert all(width % 4 == 0 for width in widths)
+        assert count_macs(pruned) <= 0.5 * count_macs(trained)
+        top1[name] = _top1(pruned.network, test)
+    assert top1["blocks"] >= top1["rounded"] - 0.02, top1
+
+
 def test_without_a_training_split_it_says_what_to_do(trained, make_context):
     with pytest.raises(PassError) as caught:
         prune(trained, _options(), make_context())

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -34,3 +35,23 @@ def test_half_open_gates_by_hand_and_their_gradient(make_model):
     total.backward()
     assert first.grad.item() == 64 * 9 + 16 * 9 + 16 * 1.5
     assert second.grad.item() == 16 * 2.5 + 32
+
+
+@pytest.mark.parametrize("model", ["attention"], indirect=True)
+def test_the_products_of_attention_fall_with_the_heads(model, groups):
+    macs = GatedMacs.of(model, groups)
+    heads = torch.tensor(2.5, dtype=torch.float64, requires_grad=True)
+    fewer = macs.total({}) - macs.total({"qkv": heads})
+    # 8 tokens; a head of 4 channels out of 12 and into 12, and two products of 8 x 4 x 8
+    each = 8 * (3 * 12 * 4 + 4 * 12) + 2 * 8 * 4 * 8
+    assert fewer.item() == 1.5 * each
+    fewer.backward()
+    assert heads.grad.item() == -each
+
+
+def test_a_transposed_convolution_counts_what_its_inputs_meet(make_model):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 6, 2, stride=2), nn.Flatten(), nn.Linear(864, 2))
+    model = make_model(network)
+    macs = GatedMacs.of(model, [])
+    assert macs.total({}) == count_macs(model) == 36 * 9 * 4 + 36 * 4 * 6 * 4 + 864 * 2
+    assert macs.rest == 0

@@ -9,7 +9,8 @@ from edgekit.errors import PassError
 from edgekit.passes.losses import find_loss
 from edgekit.passes.prune.autobot.flops import GatedMacs
 from edgekit.passes.prune.autobot.gates import Gates
-from edgekit.passes.prune.autobot.training import INITIAL, Aim, binary_term, budget_term, draw, train_gates
+from edgekit.passes.prune.autobot.rounds import INITIAL, Round, each_alone
+from edgekit.passes.prune.autobot.training import Aim, binary_term, budget_term, draw, train_gates
 from edgekit.passes.prune.groups import find_groups
 from edgekit.schema.prune import AutobotOptions
 
@@ -65,7 +66,8 @@ def surroundings(make_model, make_context, samples):
         cost = GatedMacs.of(model, gates.groups)
         whole = cost.total({})
         aim = Aim(given.pop("loss", find_loss("cross_entropy", "test")), cost, whole / 2, whole)
-        return network, gates, aim, samples(64), AutobotOptions(steps=30, batch_size=16), make_context(**given)
+        part = given.pop("part", None) or each_alone(gates, 30)
+        return network, gates, part, aim, samples(64), AutobotOptions(batch_size=16), make_context(**given)
 
     return make
 
@@ -95,7 +97,7 @@ def test_the_kept_state_is_the_one_of_the_lowest_loss_late_enough(surroundings):
         dips = {18: -2.0, 19: -1.0, 25: -0.5}  # of 30 steps, those above 18 count: the one at 18 is too early
         return outputs.sum() * 0 + dips.get(len(seen), 0.0)
 
-    network, gates, aim, data, options, context = surroundings(loss=loss)
+    network, gates, part, aim, data, options, context = surroundings(loss=loss)
     total = aim.cost.total
 
     class Recorder:
@@ -105,14 +107,14 @@ def test_the_kept_state_is_the_one_of_the_lowest_loss_late_enough(surroundings):
             return total(kept)
 
     options = options.model_copy(update={"beta": 1e-9, "gamma": 0.0})
-    logits = train_gates(network, gates, Aim(loss, Recorder(), aim.target, aim.whole), data, options, context)
+    logits = train_gates(network, gates, part, Aim(loss, Recorder(), aim.target, aim.whole), data, options, context)
     assert len(seen) == 30
     assert logits.double().sigmoid().sum().item() == pytest.approx(seen[19], abs=1e-6)
     assert len({round(value, 4) for value in seen[17:21]}) == 4
 
 
 def test_the_loss_is_the_sum_of_the_three_terms(surroundings, monkeypatch):
-    network, gates, aim, data, options, context = surroundings()
+    network, gates, part, aim, data, options, context = surroundings()
     chosen = draw(64, 16, 0, context.seed)
     with torch.no_grad():
         read = network[2](network[1](network[0](data.inputs[0][chosen]))) * 0.9
@@ -124,9 +126,9 @@ def test_the_loss_is_the_sum_of_the_three_terms(surroundings, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "backward", lambda loss: losses.append(loss.item()) or backward(loss))
     logits = []
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self: logits.append(self.param_groups[0]["params"][0].grad))
-    train_gates(network, gates, aim, data, options, context)
+    train_gates(network, gates, part, aim, data, options, context)
     assert losses[0] == pytest.approx(expected, rel=1e-5)
-    assert len(losses) == options.steps
+    assert len(losses) == part.steps
     assert all((gradient != 0).all() for gradient in logits)
 
 
@@ -182,4 +184,24 @@ def test_the_best_state_outlives_a_kill(surroundings, tmp_path):
 def test_a_loss_that_is_not_finite_is_named(surroundings):
     with pytest.raises(PassError) as caught:
         train_gates(*surroundings(loss=lambda outputs, _inputs, _labels: outputs.sum() * math.nan))
-    assert caught.value.where == "step prune, method autobot, step 1 of 30"
+    assert caught.value.where == "step prune, method autobot, gates, step 1 of 30"
+
+
+def test_gates_of_a_block_move_together_and_what_stays_open_stays(surroundings):
+    places = torch.tensor([0, 0, 2, 1, 1, 2, 0, 1])
+    part = Round("blocks", places, torch.tensor([0.5, -0.5]), 30, 12)
+    seen = []
+
+    class Recorder:
+        def total(self, kept):
+            seen.append(kept)
+            return kept["0"]
+
+    network, gates, _, aim, *rest = surroundings(part=part)
+    logits = train_gates(network, gates, part, Aim(aim.loss, Recorder(), 4.0, 8.0), *rest)
+    assert seen[0]["0"].item() == pytest.approx(3 * torch.tensor(0.5).sigmoid() + 3 * torch.tensor(-0.5).sigmoid() + 2)
+    assert len(seen) == 12
+    assert logits[places == 2].tolist() == [math.inf] * 2
+    one, other = (logits[places == place] for place in (0, 1))
+    assert len(set(one.tolist())) == len(set(other.tolist())) == 1
+    assert one[0] not in (0.5, other[0].item())
