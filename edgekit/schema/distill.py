@@ -181,4 +181,9 @@ class DistillOptions(TrainOptions):
                 f"method {self.method} with loss {self.loss}: it sets one class of each sample apart from the others",
                 "set method: kd, or loss: cross_entropy",
             )
+        if self.method == "chain" and self.sparsity is not None:
+            raise refusal(
+                "sparsity with method chain, whose students are trained one after the other",
+                "remove it, and `train` the chain with sparsity afterwards",
+            )
         return self

@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from edgekit.schema.distill import DistillOptions
 from edgekit.schema.sparsity import SparsityOptions
 
 
@@ -31,3 +32,9 @@ def test_a_quarter_of_the_steps_and_more_recover_by_default():
 def test_what_contradicts_itself_is_refused(given, said):
     with pytest.raises(ValidationError, match=said):
         SparsityOptions.model_validate(given)
+
+
+def test_students_learn_sparsely_but_not_one_after_the_other():
+    assert DistillOptions.model_validate({"sparsity": {"final": 0.5}}).sparsity.final_ratio == 0.5
+    with pytest.raises(ValidationError, match="sparsity with method chain"):
+        DistillOptions.model_validate({"method": "chain", "sparsity": {}})
