@@ -7,6 +7,14 @@ from typing import cast
 from torch import Tensor, nn
 
 
+class Skip(nn.Module):
+    """What is left of a block that was removed: it gives its first argument, whatever else it is called with."""
+
+    def forward(self, x: Tensor, *_args: object, **_kwargs: object) -> Tensor:
+        """(N, ...) -> (N, ...)."""
+        return x
+
+
 class RepVGGBlock(nn.Module):
     """The block of RepVGG: 3x3, 1x1 and identity branches with batch norms, summed; ReLU after the sum.
 

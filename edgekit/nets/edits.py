@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from edgekit.errors import ModelError
+from edgekit.nets.blocks import Skip
 from edgekit.nets.keep import keep_channels, keep_of_tensor
 from edgekit.nets.multihead import Attention
 from edgekit.schema.base import Record
@@ -38,7 +39,7 @@ class Replace(Record):
 
     kind: Literal["replace"] = "replace"
     layer: str
-    by: Literal["conv2d", "linear", "identity", "none"]
+    by: Literal["conv2d", "linear", "identity", "skip", "none"]
     arguments: dict[str, Any] = Field(default_factory=dict, description="as torch's constructor takes them, by name")
 
 
@@ -69,7 +70,7 @@ class Open(Record):
 
 Edit = Annotated[Keep | KeepOfTensor | Replace | Resize | Open, Field(discriminator="kind")]
 
-_KINDS: dict[str, type[nn.Module]] = {"conv2d": nn.Conv2d, "linear": nn.Linear, "identity": nn.Identity}
+_KINDS: dict[str, type[nn.Module]] = {"conv2d": nn.Conv2d, "linear": nn.Linear, "identity": nn.Identity, "skip": Skip}
 
 
 def apply_edits(network: nn.Module, edits: Iterable[Edit]) -> nn.Module:

@@ -8,6 +8,7 @@ from edgekit.schema.base import Options, refusal
 from edgekit.schema.losses import LOSS_DESCRIPTION, LossName
 from edgekit.schema.recover import Recover
 
+PruneMethod = Literal["search", "ranking", "autobot"]
 PruneQuantity = Literal["macs_ratio", "params_ratio", "size_ratio", "latency_ratio", "latency_ms"]
 
 
@@ -40,6 +41,11 @@ class PruneBudget(Options):
         return {name: value for name, value in named.items() if value is not None}
 
     @property
+    def measured(self) -> bool:
+        """Whether the quantity is a time on a device."""
+        return self.name in ("latency_ratio", "latency_ms")
+
+    @property
     def name(self) -> PruneQuantity:
         """The quantity that is bounded."""
         return next(iter(self._given))
@@ -66,54 +72,74 @@ class AutobotOptions(Options):
 
 
 class PruneOptions(Options):
-    """Structured channel pruning by dependency graph, Fang et al., arXiv:2301.12900."""
+    """Structured pruning by dependency graph, Fang et al., arXiv:2301.12900: channels, heads, units, whole blocks."""
 
-    budget: PruneBudget | None = Field(None, description="what may be left; the search stops at or below it")
-    channel_ratio: float | None = Field(None, gt=0, lt=1, description="share of channels removed in every layer")
-    method: Literal["ranking", "autobot"] = Field(
-        "ranking", description="channels go by importance, or by gates that are trained to the budget"
+    budget: PruneBudget | None = Field(None, description="what may be left; it is met, not approached")
+    channel_ratio: float | None = Field(
+        None, gt=0, lt=1, description="share of channels removed in every layer, by method ranking"
+    )
+    method: PruneMethod | None = Field(
+        None,
+        description="search: cut where the answers suffer least for what is saved, blocks too (NetAdapt, "
+        "arXiv:1804.03230); ranking: by the scores of channels; autobot: by gates that are trained to the budget; "
+        "none: search, or ranking with a channel_ratio",
     )
     autobot: AutobotOptions | None = Field(None, description="method autobot only")
     importance: Literal["magnitude", "bn_scale", "taylor", "hessian", "activation"] = Field(
         "magnitude",
-        description="taylor and hessian look at the gradients of calibration samples, hessian one sample at a time; "
-        "activation at what layers read of them",
+        description="which channels of a layer go first, and with method ranking which layers'; taylor and hessian look "
+        "at gradients, hessian one sample at a time; activation at what layers read",
     )
-    loss: LossName = Field(
-        "cross_entropy", description=f"importance taylor and hessian, method autobot: {LOSS_DESCRIPTION}"
+    loss: LossName = Field("cross_entropy", description=f"of the network: {LOSS_DESCRIPTION}")
+    blocks: bool = Field(True, description="method search: remove whole blocks and layers too")
+    samples: int = Field(128, ge=2, description="method search: calibration samples whose answers are compared")
+    global_ranking: bool = Field(True, description="method ranking: over all layers, not within each")
+    min_keep_ratio: float = Field(
+        0.25, gt=0, le=1, description="no layer keeps less than this share of its channels, if it is kept"
     )
-    global_ranking: bool = Field(True, description="rank channels over all layers, not within each")
-    min_keep_ratio: float = Field(0.25, gt=0, le=1, description="no layer keeps less than this share of its channels")
     multiple_of: int | None = Field(None, ge=1, description="kept widths are multiples of this; none: the target's")
-    keep: tuple[str, ...] = Field((), description="layers whose outputs are not pruned; the last linear never is")
+    keep: tuple[str, ...] = Field(
+        (), description="layers and blocks that stay as they are; the last linear always does"
+    )
     recalibrate_norms: bool = Field(True, description="re-estimate batch-norm statistics on the calibration split")
     recover: Recover = None
+
+    @property
+    def chosen_method(self) -> PruneMethod:
+        """`method`, or what goes in its place."""
+        return self.method or ("search" if self.budget is not None else "ranking")
 
     @model_validator(mode="after")
     def _one_aim(self) -> "PruneOptions":
         if (self.budget is None) == (self.channel_ratio is None):
             raise ValueError("set exactly one of budget, channel_ratio")
-        return self
-
-    @model_validator(mode="after")
-    def _of_one_method(self) -> "PruneOptions":
-        if self.method == "ranking":
-            if self.autobot is not None:
-                raise refusal("options of autobot with method ranking", "set `method: autobot`, or remove them")
-            return self
-        if self.budget is None:
-            raise refusal("method autobot with a channel_ratio", "set a budget, which gates are trained to")
-        if self.importance != "magnitude" or not self.global_ranking:
-            raise refusal("importance or global_ranking with method autobot, which ranks nothing", "remove them")
-        if self.autobot is not None and self.autobot.label_smoothing and self.loss != "cross_entropy":
+        if self.channel_ratio is not None and self.chosen_method != "ranking":
             raise refusal(
-                f"label_smoothing with loss {self.loss}", "remove it: only cross_entropy has classes to smooth"
+                f"a channel_ratio with method {self.method}, which needs a budget",
+                "set a budget such as `budget: {macs_ratio: 0.5}`, or remove the method",
             )
         return self
 
     @model_validator(mode="after")
-    def _a_loss_that_is_used(self) -> "PruneOptions":
-        if self.method == "ranking" and self.loss != "cross_entropy" and self.importance not in ("taylor", "hessian"):
+    def _of_one_method(self) -> "PruneOptions":
+        if self.chosen_method != "autobot":
+            if self.autobot is not None:
+                raise refusal(
+                    f"options of autobot with method {self.chosen_method}", "set `method: autobot`, or remove them"
+                )
+        elif self.importance != "magnitude":
+            raise refusal("an importance with method autobot, which ranks nothing", "remove it")
+        elif self.autobot is not None and self.autobot.label_smoothing and self.loss != "cross_entropy":
+            raise refusal(
+                f"label_smoothing with loss {self.loss}", "remove it: only cross_entropy has classes to smooth"
+            )
+        if not self.global_ranking and self.chosen_method != "ranking":
+            raise refusal(f"global_ranking with method {self.chosen_method}, which ranks nothing", "remove it")
+        if (
+            self.chosen_method == "ranking"
+            and self.loss != "cross_entropy"
+            and self.importance not in ("taylor", "hessian")
+        ):
             raise refusal(
                 f"a loss with importance {self.importance}, which does not look at one",
                 "set `importance: taylor` or `hessian`, or remove the loss",

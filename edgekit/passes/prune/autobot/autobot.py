@@ -11,22 +11,52 @@ from torch import Tensor, nn
 
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
+from edgekit.nets.edits import Edit
 from edgekit.nets.model import Model
 from edgekit.nets.steps import on_samples
 from edgekit.passes.context import Context
 from edgekit.passes.losses import find_loss
 from edgekit.passes.prune.autobot.counts import Cost
+from edgekit.passes.prune.autobot.flops import GatedMacs
 from edgekit.passes.prune.autobot.gates import Gates
 from edgekit.passes.prune.autobot.rounds import each_alone, in_blocks
 from edgekit.passes.prune.autobot.threshold import choose_channels
 from edgekit.passes.prune.autobot.training import Aim, train_gates
+from edgekit.passes.prune.candidates import Candidates
+from edgekit.passes.prune.cost import bound_of
 from edgekit.passes.prune.group import ChannelGroup
+from edgekit.passes.prune.ranking import out_of_reach
 from edgekit.passes.prune.widths import Removed
 from edgekit.schema.prune import AutobotOptions, PruneOptions
 
 logger = logging.getLogger(__name__)
 
 _WITHIN_A_BLOCK = 1e-3  # of a channel's own gate: it orders the channels of one block, and no blocks
+
+
+def by_gates(model: Model, options: PruneOptions, context: Context, candidates: Candidates) -> Sequence[Edit]:
+    """The cuts of trained gates.
+
+    Raises:
+        PassError: the budget is of another quantity than gates are trained to, or cannot be met; and as `autobot`.
+    """
+    assert options.budget is not None
+    if options.budget.name != "macs_ratio":
+        raise PassError(
+            f"gates are trained to multiply-accumulates, and the budget is of {options.budget.name}",
+            "step prune, method autobot",
+            "set a budget of macs_ratio, or `method: search`",
+        )
+    if not candidates.groups:
+        return []
+    cost = GatedMacs.of(model, candidates.groups)
+    whole = cost.total({})
+    bound = int(bound_of(options.budget, whole))
+    removed = autobot(model, candidates.groups, candidates.widths, cost, bound, options, context)
+    reached = cost.total({group.root: group.width - len(removed[group.root]) for group in candidates.groups})
+    if reached > bound:
+        raise out_of_reach(options.budget, reached, whole)
+    return candidates.edits(removed)
 
 
 def autobot(

@@ -160,7 +160,9 @@ def test_parameters_by_hand(build, make_context):
 def test_macs_bound_is_met_with_widths_that_are_multiples(name, global_ranking, build, make_context, caplog):
     model = build(name)
     context = make_context(channel_multiple=8)
-    options = PruneOptions(budget={"macs_ratio": 0.6}, global_ranking=global_ranking, recalibrate_norms=False)
+    options = PruneOptions(
+        method="ranking", budget={"macs_ratio": 0.6}, global_ranking=global_ranking, recalibrate_norms=False
+    )
     with caplog.at_level(logging.INFO):
         pruned = prune(model, options, context)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -180,7 +182,11 @@ def test_the_search_stops_at_the_first_width_that_meets_the_bound(build, make_co
     context = make_context()
     macs = [
         count_macs(
-            prune(model, PruneOptions(budget={"macs_ratio": r}, multiple_of=1, recalibrate_norms=False), context)
+            prune(
+                model,
+                PruneOptions(method="ranking", budget={"macs_ratio": r}, multiple_of=1, recalibrate_norms=False),
+                context,
+            )
         )
         / count_macs(model)
         for r in (0.8, 0.5)
@@ -238,7 +244,7 @@ def _pictures(count=40):
 
 
 def test_the_same_cut_again_is_the_same(build, make_context):
-    options = PruneOptions(budget={"macs_ratio": 0.5}, importance="taylor")
+    options = PruneOptions(method="ranking", budget={"macs_ratio": 0.5}, importance="taylor")
     context = make_context()
     first, second = (prune(build("repvgg"), options, context) for _ in range(2))
     assert first.edits == second.edits
@@ -251,7 +257,9 @@ def test_planted_channels_are_the_ones_that_go(build, make_context):
         for tensor in (model.network.a.weight, model.network.norm.weight):
             tensor[planted] *= 0.01
         model.network.b.weight[:, planted] *= 0.01
-    pruned = prune(model, PruneOptions(budget={"macs_ratio": 0.9}, recalibrate_norms=False), make_context())
+    pruned = prune(
+        model, PruneOptions(method="ranking", budget={"macs_ratio": 0.9}, recalibrate_norms=False), make_context()
+    )
     edit = next(edit for edit in pruned.edits if (edit.layer, edit.side) == ("a", "out"))
     assert sorted(set(range(16)) - set(edit.indices)) == planted
     assert edit in prune(model, _options(channel_ratio=0.25, importance="bn_scale"), make_context()).edits
@@ -287,7 +295,9 @@ def test_a_cut_that_changes_nothing_is_refused(build, make_context):
 
 @pytest.mark.parametrize("global_ranking", [True, False])
 def test_a_bound_that_cannot_be_met_says_what_can(global_ranking, build, make_context):
-    options = PruneOptions(budget={"macs_ratio": 0.05}, min_keep_ratio=0.5, global_ranking=global_ranking)
+    options = PruneOptions(
+        method="ranking", budget={"macs_ratio": 0.05}, min_keep_ratio=0.5, global_ranking=global_ranking
+    )
     with pytest.raises(PassError) as error:
         prune(build("vgg"), options, make_context())
     model = build("vgg")
@@ -484,7 +494,9 @@ def test_a_group_of_zeros_scores_zero_and_not_nan(build, samples, make_context):
     group = next(group for group in find_groups(model).groups if group.root == "a")
     scores = score_channels(group, saliency(model.network, "magnitude", samples(2)))
     assert scores.tolist() == [0.0] * 16
-    pruned = prune(model, PruneOptions(budget={"macs_ratio": 0.9}, recalibrate_norms=False), make_context())
+    pruned = prune(
+        model, PruneOptions(method="ranking", budget={"macs_ratio": 0.9}, recalibrate_norms=False), make_context()
+    )
     assert pruned.network.a.out_channels < 16
 
 

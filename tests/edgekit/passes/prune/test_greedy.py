@@ -1,0 +1,93 @@
+import itertools
+
+import pytest
+
+from edgekit.passes.prune.greedy import Judged, Search
+
+SAVED = {"a": (4.0, 7.0), "b": (5.0,), "c": (1.0, 2.0, 3.0)}
+HARM = {"a": (1.0, 4.0), "b": (0.5,), "c": (0.1, 0.2, 9.0)}
+FORMS = {name: len(saved) for name, saved in SAVED.items()}
+
+
+def _judged(state):
+    cost = 20.0 - sum(SAVED[name][form - 1] for name, form in state.items() if form)
+    return Judged(cost, sum(HARM[name][form - 1] for name, form in state.items() if form))
+
+
+def judge(state, below):
+    found = _judged(state)
+    return found if found.cost < below else None
+
+
+@pytest.mark.parametrize("bound", [19, 15, 12, 9, 7])
+def test_damage_is_the_least_of_all_states_where_steps_do_not_interact(bound):
+    walk = Search(FORMS, judge)
+    found = walk.until(bound)
+    states = [
+        dict(zip(FORMS, forms, strict=True)) for forms in itertools.product(*(range(n + 1) for n in FORMS.values()))
+    ]
+    best = min(_judged(state).damage for state in states if _judged(state).cost <= bound)
+    assert found.cost <= bound
+    assert found == _judged(walk.state)
+    assert found.damage == pytest.approx(best, abs=0.5)  # greedy: a step may save more than was asked for
+
+
+def test_the_cheapest_damage_for_what_is_saved_goes_first():
+    walk = Search(FORMS, judge)
+    walk.until(19)
+    assert [step[0] for step in walk.steps] == [
+        "b"
+    ]  # 0.5 for 5 saved, and both steps of c cost as much: the first told
+    walk.until(14)
+    assert {unit for unit, _, _ in walk.steps} == {"b", "c"}
+
+
+def test_what_nothing_can_meet_ends_with_all_cut():
+    walk = Search(FORMS, judge)
+    assert walk.until(1).cost == _judged(FORMS).cost > 1
+    assert walk.state == FORMS
+
+
+def test_a_coarse_last_step_makes_earlier_ones_needless():
+    saved, harm = {"small": 2.0, "big": 9.0}, {"small": 0.1, "big": 3.0}
+
+    def look(state, below):
+        gone = [unit for unit, form in state.items() if form]
+        found = Judged(10 - sum(saved[unit] for unit in gone), sum(harm[unit] for unit in gone))
+        return found if found.cost < below else None
+
+    walk = Search(dict.fromkeys(saved, 1), look)
+    assert walk.until(1.5) == Judged(1.0, 3.0)
+    assert walk.state == {"small": 0, "big": 1}
+
+
+def test_a_cut_that_does_not_run_or_saves_nothing_is_passed_over():
+    asked = []
+
+    def look(state, below):
+        asked.append(dict(state))
+        if state.get("broken"):
+            return None
+        return (
+            Judged(10 - 0.0 * state.get("free", 0) - 4 * state.get("good", 0), 1.0 * state.get("good", 0))
+            if (not state or state.get("good"))
+            else None
+        )
+
+    walk = Search({"broken": 1, "free": 1, "good": 1}, look)
+    assert walk.until(7).cost == 6
+    assert {"broken": 1} in asked
+
+
+def test_candidates_are_judged_anew_only_while_they_could_be_the_best():
+    asked = []
+
+    def look(state, below):
+        asked.append(dict(state))
+        return judge(state, below)
+
+    walk = Search(FORMS, look)
+    walk.until(14)
+    rounds = len(walk.steps)
+    assert rounds >= 2
+    assert len(asked) < 1 + rounds * len(FORMS) + rounds
