@@ -87,8 +87,8 @@ class PruneOptions(Options):
     autobot: AutobotOptions | None = Field(None, description="method autobot only")
     importance: Literal["magnitude", "bn_scale", "taylor", "hessian", "activation"] = Field(
         "magnitude",
-        description="which channels of a layer go first, and with method ranking which layers'; taylor and hessian look "
-        "at gradients, hessian one sample at a time; activation at what layers read",
+        description="which channels of a layer go first, and with method ranking which layers'; taylor and hessian "
+        "look at gradients, hessian one sample at a time; activation at what layers read",
     )
     loss: LossName = Field("cross_entropy", description=f"of the network: {LOSS_DESCRIPTION}")
     blocks: bool = Field(True, description="method search: remove whole blocks and layers too")
