@@ -249,12 +249,11 @@ def _sizes(flow: Flow, network: nn.Module, numbers: Ids) -> Iterator[Size]:
 
 
 def _steps(flow: Flow, labels: Labels, numbers: Ids) -> Iterator[tuple[int, int]]:
-    """Axes with these channels, and how many indices of it each has, where all have as many."""
+    """Axes of these channels alone, and how many indices of it each has, where all have as many."""
     for part in simplified(labels, flow.channels).parts:
         ids, counts = np.unique(part.ids, return_counts=True)
-        own = counts[np.isin(ids, numbers)]
-        if len(own) and (own == own[0]).all():
-            yield part.axes[0], int(own[0])
+        if np.isin(ids, numbers).all() and (counts == counts[0]).all():
+            yield part.axes[0], int(counts[0])
 
 
 def _numbers(network: nn.Module, path: str) -> list[tuple[str, int]]:

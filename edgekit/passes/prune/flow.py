@@ -176,6 +176,8 @@ def blank(node: fx.Node) -> Value:
     value = node.meta["val"]
     if isinstance(value, Tensor):
         return Labels(tuple(value.shape))
+    if not isinstance(value, list | tuple):
+        return Labels(())  # a number, or nothing: a check of what it is given
     return [Labels(tuple(one.shape) if isinstance(one, Tensor) else ()) for one in value]
 
 

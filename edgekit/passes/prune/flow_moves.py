@@ -219,5 +219,6 @@ MOVE_RULES: dict[Any, Rule] = {
     **rows_of(_by_index, "index.Tensor"),
     **rows_of(_glu, "glu"),
     **rows_of(_filled, *_MADE_OF_ONE_NUMBER),
+    **rows_of(_nothing, "_assert_tensor_metadata", "_assert_async.msg", "_assert_scalar"),
     **rows_of(_nothing, "arange", "arange.start", "arange.start_step", "eye", "scalar_tensor"),
 }

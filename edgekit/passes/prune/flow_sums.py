@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from edgekit.nets.graph import value_of
+from edgekit.nets.graph import aten, value_of
 from edgekit.passes.prune.flow import Flow, Rule, Value, axes_of, axis_of, blank, rows_of
 from edgekit.passes.prune.labels import Labels, dropped
 
@@ -47,12 +47,25 @@ def _along(position: int, name: str, how: str) -> Rule:
     return rule
 
 
+def _is_mean_square(node: fx.Node) -> bool:
+    """What a root mean square norm that is written by hand divides by: it may average over fewer channels."""
+    source = node.args[0]
+    if node.target is not aten.mean.dim or not isinstance(source, fx.Node) or not (node.args[2:3] or (False,))[0]:
+        return False
+    return source.target is aten.square.default or bool(source.target is aten.pow.Tensor_Scalar and source.args[1] == 2)
+
+
 def _reduce(flow: Flow, node: fx.Node) -> Value:
     """Sums, means, maxima along axes, or along all."""
     given = flow.of(node.args[0])
     rank = len(given.shape)
     axes = axes_of(node.args[1] if len(node.args) > 1 else node.kwargs.get("dim"), rank)
-    flow.freeze_axes(given, axes, f"{str(node.target).split('.')[1]} runs over them")
+    if _is_mean_square(node) and axes == [rank - 1]:
+        ids = flow.along(given, rank - 1)
+        if ids is not None:
+            flow.inexact.append(ids)
+    else:
+        flow.freeze_axes(given, axes, f"{str(node.target).split('.')[1]} runs over them")
     left = flow.of(node.args[0])
     made = blank(node)
     shape = (made[0] if isinstance(made, list) else made).shape
