@@ -43,6 +43,8 @@ class Convention:
             float weight or any other operator, so what is kept in float is spelled in a way that it does not take up.
         scales_in_float32: a kernel makes a code of its 32-bit sum by one float32, s_input * s_weight / s_output, with
             products and quotient rounded in this order.
+        adds_in_float32: the kernel of an addition multiplies the codes of either tensor with a float32, its scale /
+            s_output, and adds to z_output - sum of ratio * zero point, the second first, rounding to float32 once each.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Convention:
     integer_inputs: bool = False
     takes_up_floats: bool = False
     scales_in_float32: bool = False
+    adds_in_float32: bool = False
 
     @property
     def qmin(self) -> int:
@@ -111,6 +114,7 @@ ONNXRUNTIME_X86_VNNI = Convention(
     activations={8: "integer", 16: "float", **dict.fromkeys(range(4, 8), "simulated")},
     takes_up_floats=True,
     scales_in_float32=True,  # core/mlas/lib/quantize.cpp, MlasRequantizeOutput
+    adds_in_float32=True,  # as measured of core/mlas/lib/qladd.cpp with AVX2; with NEON it is integers of 22 bits
 )
 
 CONVENTIONS: Mapping[str, Convention] = {
@@ -119,7 +123,7 @@ CONVENTIONS: Mapping[str, Convention] = {
         ONNXRUNTIME_X86_VNNI,
         # without VNNI two u8 x s8 products are added in saturating int16: 2 * 255 * 127 > 32767, 2 * 255 * 64 is not
         replace(ONNXRUNTIME_X86_VNNI, name="onnxruntime-x86", weight_max=64),
-        replace(ONNXRUNTIME_X86_VNNI, name="onnxruntime-arm", signed=True),
+        replace(ONNXRUNTIME_X86_VNNI, name="onnxruntime-arm", signed=True, adds_in_float32=False),
         Convention(
             name="litert",
             signed=True,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,23 +16,21 @@ from edgekit.nets.operators import kind_of, unmoved
 
 _BYTES = (torch.int8, torch.uint8)
 _FUSED = frozenset({"relu", "clamp"})
-_CHANNELS = {"conv": 1, "linear": -1}  # dimension of an output that holds them
+
+_Grid: TypeAlias = tuple[Tensor, float]  # scale, float64 () or (C_out,), and zero point
+_Round: TypeAlias = Callable[[Sequence[Any], Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class _Requantised:
-    """How a kernel makes codes of its sums of integer products.
+class _Kernel:
+    """An operator whose kernel rounds in a way of its own.
 
     Attributes:
-        unit: real value of a sum of 1, float64, (C_out, ...) or ().
-        factor: what a sum is multiplied with in float32, of the same shape.
-        codes: the node that makes them, behind the operator and the activations of its kernel.
-        scale: of the grid that they lie on.
+        round: codes less their zero point, from the operator's operands and its exact output, float64.
+        scale: of the grid that the codes lie on.
     """
 
-    unit: Tensor
-    factor: Tensor
-    codes: fx.Node
+    round: _Round
     scale: float
 
 
@@ -40,8 +38,9 @@ class Witness(nn.Module):
     """Runs a program in float64 and gives a tuple of float32 outputs.
 
     A runtime sums integer products exactly. float32 sums of the same products round, which flips codes that lie
-    near the middle of two; in float64 the sums are exact, and what is left is the runtime's own rounding. Of that, the
-    one that every kernel of the convention does alike is done here too: it multiplies its sum with one float32.
+    near the middle of two; in float64 the sums are exact, and what is left is the runtime's own rounding. Of that, what
+    every kernel of the convention does alike is done here too: a sum of products is multiplied with one float32, and
+    two tensors are added in float32.
 
     Args:
         convention: what `module` was lowered for; None: it has no integers.
@@ -50,8 +49,7 @@ class Witness(nn.Module):
     def __init__(self, module: fx.GraphModule, convention: Convention | None = None) -> None:
         super().__init__()
         self.module = module
-        scales = convention is not None and convention.scales_in_float32
-        self._interpreter = _Exact(module, dict(_requantised(module)) if scales else {})
+        self._interpreter = _Exact(module, {} if convention is None else dict(_kernels(module, convention)))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Outputs for inputs of the program's own batch, float32 or integers."""
@@ -65,25 +63,24 @@ class _Exact(fx.Interpreter):
     """Operators in float64; Q/DQ as in `numerics/quantise.py`, with codes kept as float64 integers.
 
     Args:
-        kernels: the operators whose kernels make codes of integer sums, and how.
+        kernels: of the operators that round by themselves.
     """
 
-    def __init__(self, module: fx.GraphModule, kernels: Mapping[fx.Node, _Requantised]) -> None:
+    def __init__(self, module: fx.GraphModule, kernels: Mapping[fx.Node, _Kernel]) -> None:
         super().__init__(module)
         self._kernels = kernels
-        self._codes = {kernel.codes for kernel in kernels.values()}
 
     def run_node(self, n: fx.Node) -> Any:
         source = n.all_input_nodes[0] if n.all_input_nodes else n
         if source.target is aten.clamp.default:  # limits a value to fewer codes than its type has
             source = source.all_input_nodes[0]
         self._reads_input = source.op == "placeholder"
-        self._reads_sums = n in self._codes
         made = super().run_node(n)
         kernel = self._kernels.get(n)
         if kernel is None:
             return made
-        return (made / kernel.unit).round().float().mul(kernel.factor).double() * kernel.scale
+        operands, _ = self.fetch_args_kwargs_from_env(n)
+        return kernel.round(operands, made).double() * kernel.scale
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if target is qd.quantize_per_tensor.default:
@@ -92,9 +89,7 @@ class _Exact(fx.Interpreter):
                 # every runtime divides a float32 input in float32, and pixels often lie just between two codes
                 value = (value.float() / scale).double()
                 return value.round().add(zero_point).clamp(qmin, qmax)
-            ratio = value / scale
-            # what was a float32 before it was multiplied with `scale` is that float32 again
-            return (ratio.float().double() if self._reads_sums else ratio).round().add(zero_point).clamp(qmin, qmax)
+            return (value / scale).round().add(zero_point).clamp(qmin, qmax)
         if target is qd.dequantize_per_tensor.default:
             codes, scale, zero_point, *_ = args
             return (codes.double() - zero_point) * scale
@@ -115,41 +110,72 @@ class _Exact(fx.Interpreter):
         return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
-def _requantised(module: fx.GraphModule) -> Iterator[tuple[fx.Node, _Requantised]]:
-    """The operators that sum products of bytes into a byte, and how."""
+def _kernels(module: fx.GraphModule, convention: Convention) -> Iterator[tuple[fx.Node, _Kernel]]:
+    """The operators that make bytes of bytes in a way that is known."""
     for node in module.graph.nodes:
         kind = kind_of(node)
-        if kind not in ("conv", "linear", "matmul"):
+        sums = kind in ("conv", "linear", "matmul") and convention.scales_in_float32
+        adds = kind == "add" and not node.kwargs and convention.adds_in_float32
+        if not (sums or adds):
             continue
         codes = _only_reader(node)
         while codes is not None and kind_of(codes) in _FUSED:
             codes = _only_reader(codes)
-        left, right = (_scale_of(module, arg) for arg in node.args[:2])
-        if codes is None or codes.target is not qd.quantize_per_tensor.default or codes.args[5] not in _BYTES:
+        left, right = (_grid_of(module, arg) for arg in node.args[:2])
+        if left is None or right is None or codes is None or codes.target is not qd.quantize_per_tensor.default:
             continue
-        if left is None or right is None:
-            continue
-        scale = codes.args[1]
-        assert isinstance(scale, float)
-        unit, factor = left * right, left.float() * right.float() / torch.tensor(scale)
-        if unit.ndim == 1:
-            shape = [1] * node.meta["val"].ndim
-            shape[_CHANNELS[kind]] = -1
-            unit, factor = unit.reshape(shape), factor.reshape(shape)
-        yield node, _Requantised(unit, factor, codes, scale)
+        scale, zero_point, dtype = codes.args[1], codes.args[2], codes.args[5]
+        if dtype in _BYTES:
+            assert isinstance(scale, float)
+            assert isinstance(zero_point, int)
+            yield (
+                node,
+                _Kernel(_scaled(node, left, right, scale) if sums else _added(left, right, scale, zero_point), scale),
+            )
+
+
+def _scaled(node: fx.Node, left: _Grid, right: _Grid, scale: float) -> _Round:
+    """Sums of products of codes, each multiplied with one float32."""
+    unit, factor = left[0] * right[0], left[0].float() * right[0].float() / torch.tensor(scale)
+    if unit.ndim == 1:
+        shape = [1] * node.meta["val"].ndim
+        shape[1 if kind_of(node) == "conv" else -1] = -1
+        unit, factor = unit.reshape(shape), factor.reshape(shape)
+    return lambda _, made: (made / unit).round().float().mul(factor).round()
+
+
+def _added(left: _Grid, right: _Grid, scale: float, zero_point: int) -> _Round:
+    """Codes of two tensors, each multiplied with a float32, added to what the zero points make; fused, right first."""
+    one, other = (grid[0].float() / torch.tensor(scale) for grid in (left, right))
+    start = zero_point - _fused(one, torch.tensor(left[1]), other * right[1])
+
+    def codes(operands: Sequence[Any], _: Tensor) -> Tensor:
+        first, second = (
+            (values / own).round() + zero for values, (own, zero) in zip(operands, (left, right), strict=True)
+        )
+        sums = _fused(one, first, _fused(other, second, start))
+        return sums.round() - zero_point  # the zero point is in what is rounded: a tie goes to the even code
+
+    return codes
+
+
+def _fused(ratio: Tensor, codes: Tensor, addend: Tensor) -> Tensor:
+    """ratio * codes + addend, rounded to float32 once: in float64 the product of a float32 and a code is exact."""
+    return (ratio.double() * codes + addend.double()).float()
 
 
 def _only_reader(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _scale_of(module: fx.GraphModule, node: fx.Node) -> Tensor | None:
-    """Scale of the bytes that stand behind an operand, () or (C_out,) float64; None if it has none."""
+def _grid_of(module: fx.GraphModule, node: fx.Node) -> _Grid | None:
+    """The grid of the bytes that stand behind an operand; None if there are none."""
     node = unmoved(node)
     if node.target is qd.dequantize_per_channel.default:
         stored = node.args[1]
         assert isinstance(stored, fx.Node)
-        return tensor_of(module, stored).double() if node.args[6] in _BYTES else None
+        return (tensor_of(module, stored).double(), 0.0) if node.args[6] in _BYTES else None
     if node.target is qd.dequantize_per_tensor.default and node.args[5] in _BYTES:
-        return torch.tensor(node.args[1], dtype=torch.float64)
+        _, scale, zero_point, *_ = node.args
+        return torch.tensor(scale, dtype=torch.float64), float(zero_point)  # type: ignore[arg-type]
     return None

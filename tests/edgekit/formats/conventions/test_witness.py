@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from edgekit.formats.conventions.lowering import lower
 from edgekit.formats.conventions.witness import Witness
 from edgekit.formats.onnx.export import export_onnx
 from edgekit.formats.tflite.export import export_tflite
+from edgekit.nets.load import find_outputs
 from edgekit.nets.model import Model
 from edgekit.nets.quantisation import EdgeRange, QuantisationTable, WeightCodes
-from edgekit.schema.recipe import Export
+from edgekit.schema.recipe import Export, ModelSource
+from edgekit.schema.tensors import InputSpec
 from tests.edgekit.formats.tflite.interpreted import run_litert
 from tests.edgekit.formats.transformers import model_of
 
@@ -118,3 +121,33 @@ def test_litert_rounds_as_the_witness(kind: str, tmp_path: Path) -> None:
     given = run_litert(artifact, x)
     given = np.moveaxis(given, -1, 1) if kind == "conv" else given  # channels-last
     np.testing.assert_array_equal(_codes(given, kind), _codes(artifact.program(x)[0].numpy(), kind))
+
+
+class _Sum(nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return a + b
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the arithmetic of ONNX Runtime's kernel for AVX2")
+def test_onnxruntime_adds_as_the_witness(tmp_path: Path) -> None:
+    scales, zero_point = {"input:a": 0.03, "input:b": 0.05, "/add": 0.1}, 3  # many sums lie just between two codes
+    specs = tuple(InputSpec(name=name, shape=(1, 1, 256, 256)) for name in "ab")
+    source = ModelSource(factory="tests:sum", inputs=specs)
+    edges = {
+        name: EdgeRange(-zero_point * scale, (255 - zero_point) * scale, scale, zero_point - 128)
+        for name, scale in scales.items()
+    }
+    model = Model(_Sum(), source, find_outputs(_Sum(), source), table=QuantisationTable(edges, {}))
+    artifact = export_onnx(model, "onnxruntime-x86-vnni", tmp_path, "model", Export())
+    assert artifact.row.fused["QLinearAdd"] == 1
+    codes = torch.arange(256) - zero_point
+    a = (codes * 0.03).reshape(1, 1, 256, 1).expand(1, 1, 256, 256).contiguous()
+    b = (codes * 0.05).reshape(1, 1, 1, 256).expand(1, 1, 256, 256).contiguous()
+    session = onnxruntime.InferenceSession(str(artifact.path), providers=["CPUExecutionProvider"])
+    (given,) = session.run(None, {"a": a.numpy(), "b": b.numpy()})
+    found, exact = (
+        Witness(lower(model, CONVENTIONS["onnxruntime-x86-vnni"]).module, convention)(a, b)[0].numpy()
+        for convention in (CONVENTIONS["onnxruntime-x86-vnni"], None)
+    )
+    np.testing.assert_array_equal(*(np.rint(values / 0.1).astype(int) for values in (given, found)))
+    assert (np.rint(exact / 0.1) != np.rint(given / 0.1)).sum() > 100
