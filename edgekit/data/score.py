@@ -63,13 +63,11 @@ class Score:
         """The metric of a network's outputs (N, ...); `inputs` and `outputs` as `prepare` takes them."""
         return self.metric(self.prepare(inputs, outputs), labels)
 
-    def details(self, prepared: Outputs, labels: NDArray[Any]) -> dict[str, float]:
-        """Parts of the metric of what `prepare` gave, by name; empty where the metric has none."""
-        if self.metric.details is None:
-            return {}
+    def with_details(self, prepared: Outputs, labels: NDArray[Any]) -> tuple[float, dict[str, float]]:
+        """The metric of what `prepare` gave, and its parts by name: none where the metric has none."""
         names = {f"class {index}": f"class {name}" for index, name in enumerate(self.classes)}
-        found = self.metric.details(prepared, labels)
-        return {names.get(name, name): value for name, value in found.items()}
+        value, found = self.metric.with_details(prepared, labels)
+        return value, {names.get(name, name): part for name, part in found.items()}
 
     def drop(self, before: float, after: float) -> float:
         """How much worse `after` is than `before`: see `metric_drop`."""

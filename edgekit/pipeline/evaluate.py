@@ -71,7 +71,7 @@ def network_metric(model: Model, samples: Samples, score: Score) -> tuple[float,
 def scored(score: Score, inputs: Arrays, outputs: Arrays, labels: NDArray[Any]) -> tuple[float, dict[str, float]]:
     """The metric and its details."""
     prepared = score.prepare(inputs, outputs)
-    return score.metric(prepared, labels), score.details(prepared, labels)
+    return score.with_details(prepared, labels)
 
 
 def answers(row: ArtifactRow, outputs: Arrays) -> Arrays:

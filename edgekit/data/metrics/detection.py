@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.data.metrics.metric import Floats, Labels
+from edgekit.data.metrics.metric import Floats, Labels, mean_of_classes
 from edgekit.errors import DataError
 
 _THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -43,7 +43,7 @@ def map50_95(outputs: Floats, labels: Labels) -> float:
 
     Source: Lin et al., arXiv:1405.0312, and the evaluation code of its data set.
     """
-    return float(np.mean([precisions.mean() for precisions in _by_class(outputs, labels).values()]))
+    return mean_of_classes(average_precisions(outputs, labels))
 
 
 def average_precisions(outputs: Floats, labels: Labels) -> dict[str, float]:

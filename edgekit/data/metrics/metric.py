@@ -29,16 +29,30 @@ class Metric:
         larger_is_better: False for errors and perplexities.
         is_share: the number lies in [0, 1] and is shown as a percentage.
         details: parts of the number by name, such as the recall of every class; takes what `compute` takes.
+        of_details: the number from its details, where it follows from them: then both are computed at once.
     """
 
     compute: Callable[..., float]
     larger_is_better: bool = True
     is_share: bool = True
     details: Callable[..., Mapping[str, float]] | None = None
+    of_details: Callable[[Mapping[str, float]], float] | None = None
 
     def __call__(self, outputs: Outputs, labels: Labels) -> float:
         """The number; `compute` is called."""
         return self.compute(outputs, labels)
+
+    def with_details(self, outputs: Outputs, labels: Labels) -> tuple[float, Mapping[str, float]]:
+        """The number and its details, which are empty where it has none."""
+        if self.details is None:
+            return self(outputs, labels), {}
+        found = self.details(outputs, labels)
+        return self(outputs, labels) if self.of_details is None else self.of_details(found), found
+
+
+def mean_of_classes(details: Mapping[str, float]) -> float:
+    """Mean of the details `class <index>`."""
+    return float(np.mean([value for name, value in details.items() if name.startswith("class ")]))
 
 
 def counted_classes(outputs: Floats, labels: Labels, metric: str) -> tuple[Floats, Integers]:

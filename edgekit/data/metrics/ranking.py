@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.data.metrics.metric import Floats, Labels, counted_classes
+from edgekit.data.metrics.metric import Floats, Labels, counted_classes, mean_of_classes
 from edgekit.errors import DataError
 
 
@@ -45,7 +45,7 @@ def per_class(outputs: Floats, labels: Labels) -> float:
 
     Also called balanced accuracy: a class of three samples counts as much as one of three thousand.
     """
-    return float(np.mean(list(class_recalls(outputs, labels).values())))
+    return mean_of_classes(class_recalls(outputs, labels))
 
 
 def class_recalls(outputs: Floats, labels: Labels) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.data.metrics.detection import average_precisions, map50_95
 from edgekit.data.metrics.language import perplexity
-from edgekit.data.metrics.metric import Labels, Metric, Outputs
+from edgekit.data.metrics.metric import Labels, Metric, Outputs, mean_of_classes
 from edgekit.data.metrics.ranking import auc, class_recalls, per_class, top1, top5, top_k
 from edgekit.data.metrics.regression import absolute_by_target, mae, mse, squared_by_target
 from edgekit.errors import DataError, EdgekitError
@@ -24,12 +24,12 @@ METRICS: Mapping[str, Metric] = {
     "top1": Metric(top1),
     "top5": Metric(top5),
     "top_k": Metric(top_k),
-    "per_class": Metric(per_class, details=class_recalls),
+    "per_class": Metric(per_class, details=class_recalls, of_details=mean_of_classes),
     "auc": Metric(auc),
     "mse": Metric(mse, larger_is_better=False, is_share=False, details=squared_by_target),
     "mae": Metric(mae, larger_is_better=False, is_share=False, details=absolute_by_target),
     "perplexity": Metric(perplexity, larger_is_better=False, is_share=False),
-    "map50_95": Metric(map50_95, details=average_precisions),
+    "map50_95": Metric(map50_95, details=average_precisions, of_details=mean_of_classes),
 }
 
 

@@ -49,7 +49,7 @@ def test_a_step_that_does_not_fit_the_network_names_itself():
 def test_details_name_classes_as_the_data_do():
     outputs = {"y": np.array([[2, 1, 0], [0, 1, 2], [0, 1, 2]], np.float32)}
     labels = np.array([0, 0, 2])
-    plain = Score.of(MetricSpec(name="per_class")).details(outputs["y"], labels)
-    assert plain == {"class 0": 0.5, "class 2": 1.0}
-    named = Score.of(MetricSpec(name="per_class"), classes=["cat", "dog"]).details(outputs["y"], labels)
-    assert named == {"class cat": 0.5, "class 2": 1.0}  # the third has no name
+    plain = Score.of(MetricSpec(name="per_class")).with_details(outputs["y"], labels)
+    assert plain == (0.75, {"class 0": 0.5, "class 2": 1.0})
+    named = Score.of(MetricSpec(name="per_class"), classes=["cat", "dog"]).with_details(outputs["y"], labels)
+    assert named == (0.75, {"class cat": 0.5, "class 2": 1.0})  # the third has no name
