@@ -55,8 +55,8 @@ def pair_taps(
     where = f"step distill, {key}"
     fix = f"name modules of both: {key.rpartition('.')[2]}: {{student's: teacher's}}"
     if named:
-        theirs = name_taps(teacher, named.values(), where)
-        pairs = tuple(zip(name_taps(student, named, where), theirs, strict=True))
+        theirs = name_taps(teacher, named.values(), f"{where}, teacher")
+        pairs = tuple(zip(name_taps(student, named, f"{where}, student"), theirs, strict=True))
     else:
         found = [find_taps(model) for model in (student, teacher)]
         if not all(found):

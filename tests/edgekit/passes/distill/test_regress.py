@@ -39,3 +39,12 @@ def test_where_nothing_is_found_modules_are_to_be_named(make_model):
         "no features are found in the teacher",
         "step distill, at.taps",
     )
+
+
+def test_whose_module_is_missing_is_said():
+    model = nets.model(nets.TINY_CONV)
+    for taps, who in (({"norm": "nrom"}, "teacher"), ({"nrom": "norm"}, "student")):
+        with pytest.raises(PassError) as caught:
+            pair_taps(model, model, taps, "fitnets.taps")
+        assert caught.value.where == f"step distill, fitnets.taps, {who}"
+        assert "did you mean 'norm'" in caught.value.fix
