@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.nets.count import count_params
+from edgekit.nets.edits import Replace, apply_edits
 from edgekit.nets.model import Model
 
+logger = logging.getLogger(__name__)
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 
 
@@ -26,7 +29,7 @@ def find_blocks(model: Model) -> tuple[str, ...]:
     Each is called once in a run, and gives one tensor of the shape and type of its first argument: a residual block
     between two that change the shape, a layer of a transformer, a convolution that keeps its channels. A residual block
     that gives its input is the same as one whose branch gives zero, where the input went through a ReLU before.
-    A single layer inside of a block is not named.
+    A single layer inside of a block is not named, nor is what the network does not run without.
     """
     seen: dict[str, _Seen] = {}
     network = model.network
@@ -51,7 +54,20 @@ def find_blocks(model: Model) -> tuple[str, ...]:
             handle.remove()
     alike = [name for name, found in seen.items() if found.calls == 1 and found.alike]
     blocks = [name for name in alike if next(network.get_submodule(name).children(), None) is not None]
-    return tuple(name for name in alike if name in blocks or not any(name.startswith(f"{own}.") for own in blocks))
+    named = (name for name in alike if name in blocks or not any(name.startswith(f"{own}.") for own in blocks))
+    return tuple(name for name in named if _runs_without(model, name))
+
+
+def _runs_without(model: Model, name: str) -> bool:
+    """nn.TransformerEncoder asks its first layer for its attention, whether that is called or not."""
+    network = apply_edits(model.network, [Replace(layer=name, by="skip")])
+    try:
+        with torch.no_grad():
+            network(*model.example(batch=2))
+    except Exception:  # the network is the user's code
+        logger.info("prune: %s stays: the network does not run without it", name)
+        return False
+    return True
 
 
 def _alike(given: Any, made: Any) -> bool:
