@@ -51,21 +51,8 @@ class LatencyTable:
     times: dict[Hashable, float] = field(default_factory=dict)
 
     def total(self, model: Model) -> float:
-        """The sum over the innermost modules with parameters and one tensor in and out, but for norms."""
-        found: list[tuple[nn.Module, Tensor]] = []
-
-        def see(layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if len(args) == 1 and isinstance(args[0], Tensor) and isinstance(output, Tensor):
-                found.append((layer, args[0]))
-
-        handles = [layer.register_forward_hook(see) for layer in model.network.modules() if _counts(layer)]
-        try:
-            with torch.no_grad():
-                model.network(*model.example())
-        finally:
-            for handle in handles:
-                handle.remove()
-        return sum(self.layer_ms(layer, given) for layer, given in found)
+        """The sum over `timed_layers`."""
+        return sum(self.layer_ms(layer, given) for layer, given in timed_layers(model))
 
     def layer_ms(self, layer: nn.Module, given: Tensor) -> float:
         """One layer on an input (1, ...); layers that torch shows alike on inputs of one shape are one."""
@@ -73,6 +60,24 @@ class LatencyTable:
         if key not in self.times:
             self.times[key] = measure_ms(self.measure, alone(layer, given))
         return self.times[key]
+
+
+def timed_layers(model: Model) -> list[tuple[nn.Module, Tensor]]:
+    """The innermost modules with parameters and one tensor in and out, but for norms, with the input of each call."""
+    found: list[tuple[nn.Module, Tensor]] = []
+
+    def see(layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if len(args) == 1 and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+            found.append((layer, args[0]))
+
+    handles = [layer.register_forward_hook(see) for layer in model.network.modules() if _counts(layer)]
+    try:
+        with torch.no_grad():
+            model.network(*model.example())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def alone(layer: nn.Module, given: Tensor) -> Model:

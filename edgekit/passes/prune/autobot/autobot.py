@@ -1,4 +1,4 @@
-"""AutoBot: gates on channels are trained to a budget with the weights fixed, and closed channels go."""
+"""Method autobot: gates on channels are trained to a budget with the weights fixed, and closed channels go."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
-from edgekit.nets.edits import Edit
+from edgekit.nets.edits import Edit, apply_edits
 from edgekit.nets.model import Model
 from edgekit.nets.steps import on_samples
 from edgekit.passes.context import Context
@@ -19,100 +19,100 @@ from edgekit.passes.losses import find_loss
 from edgekit.passes.prune.autobot.counts import Cost
 from edgekit.passes.prune.autobot.flops import GatedMacs
 from edgekit.passes.prune.autobot.gates import Gates
+from edgekit.passes.prune.autobot.latency import GatedLatency
 from edgekit.passes.prune.autobot.rounds import each_alone, in_blocks
+from edgekit.passes.prune.autobot.tensors import GatedTensors
 from edgekit.passes.prune.autobot.threshold import choose_channels
 from edgekit.passes.prune.autobot.training import Aim, train_gates
 from edgekit.passes.prune.candidates import Candidates
-from edgekit.passes.prune.cost import bound_of
-from edgekit.passes.prune.group import ChannelGroup
+from edgekit.passes.prune.cost import bound_of, exact_cost
+from edgekit.passes.prune.latency import LatencyTable, timed_layers
 from edgekit.passes.prune.ranking import out_of_reach
-from edgekit.passes.prune.widths import Removed
-from edgekit.schema.prune import AutobotOptions, PruneOptions
+from edgekit.schema.prune import AutobotOptions, PruneBudget, PruneOptions
 
 logger = logging.getLogger(__name__)
 
 _WITHIN_A_BLOCK = 1e-3  # of a channel's own gate: it orders the channels of one block, and no blocks
+_CLOSER = 0.97  # what the target is lowered by besides, where the whole network was measured above the bound
 
 
 def by_gates(model: Model, options: PruneOptions, context: Context, candidates: Candidates) -> Sequence[Edit]:
-    """The cuts of trained gates.
-
-    Raises:
-        PassError: the budget is of another quantity than gates are trained to, or cannot be met; and as `autobot`.
-    """
-    assert options.budget is not None
-    if options.budget.name != "macs_ratio":
-        raise PassError(
-            f"gates are trained to multiply-accumulates, and the budget is of {options.budget.name}",
-            "step prune, method autobot",
-            "set a budget of macs_ratio, or `method: search`",
-        )
-    if not candidates.groups:
-        return []
-    cost = GatedMacs.of(model, candidates.groups)
-    whole = cost.total({})
-    bound = int(bound_of(options.budget, whole))
-    removed = autobot(model, candidates.groups, candidates.widths, cost, bound, options, context)
-    reached = cost.total({group.root: group.width - len(removed[group.root]) for group in candidates.groups})
-    if reached > bound:
-        raise out_of_reach(options.budget, reached, whole)
-    return candidates.edits(removed)
-
-
-def autobot(
-    model: Model,
-    groups: Sequence[ChannelGroup],
-    widths: Mapping[str, Sequence[int]],
-    cost: Cost,
-    bound: float,
-    options: PruneOptions,
-    context: Context,
-) -> Removed:
-    """What to cut from each group, so that the cost is at most `bound` where the widths allow it.
+    """The cuts of trained gates, within a budget of any quantity.
 
     Where widths are multiples, a second round trains one gate for each block of channels that go together. The
-    survivors are cut out as they are: their gates, near one, are not multiplied into them.
-
-    Args:
-        groups: those that `why_not_gated` has nothing against.
-        widths: what each group can have, falling.
+    survivors are cut out as they are: their gates, near one, are not multiplied into them. Of latency, a table of
+    layers says what gates cost, and the whole network when to stop: while it is measured above the budget, the same
+    gates are cut deeper.
 
     Raises:
-        PassError: there is no training split, or the loss does not fit or is not finite.
+        PassError: there is no training split, the loss does not fit or is not finite, the budget cannot be met, or it
+            is of latency and nothing measures.
 
-    Source: Castells and Yeom, AutoBot, arXiv:2111.09635, and its code.
+    Source: Castells and Yeom, AutoBot, arXiv:2111.09635, and its code; latency and blocks are ours.
     """
-    own = options.autobot or AutobotOptions()
-    samples = _samples(own, context)
-    network = copy.deepcopy(model.network)
-    gates = Gates(network, groups)
-    loss = find_loss(options.loss, "step prune, method autobot", own.label_smoothing)
-    whole = float(cost.total({}))
-    aim = Aim(loss, cost, bound, whole)
-    logits = _train(on_samples(model, network), gates, widths, aim, samples, own, context)
-    soft = cost.total({root: vector.double().sigmoid().sum() for root, vector in logits.items()})
-    logger.info("prune: gates sum to %.4f of the cost, for a bound of %.4f", soft / whole, bound / whole)
-    return choose_channels(logits, widths, cost, bound)
+    assert options.budget is not None
+    if not candidates.groups:
+        return []
+    samples = _samples(options.autobot or AutobotOptions(), context)
+    exact = exact_cost(options.budget, context)
+    whole = exact(model)
+    bound = bound_of(options.budget, whole)
+    cost = _gated_cost(options.budget, model, candidates, context)
+    gated_whole = float(cost.total({}))
+    target = bound * gated_whole / whole
+    logits = _train(model, candidates, cost, target, samples, options, context)
+    while True:
+        removed = choose_channels(logits, candidates.widths, cost, target)
+        edits = candidates.edits(removed)
+        reached = exact(model.with_(apply_edits(model.network, edits), "prune", edits))
+        if reached <= bound:
+            return edits
+        gated = float(cost.total({group.root: group.width - len(removed[group.root]) for group in candidates.groups}))
+        if gated > target:
+            raise out_of_reach(options.budget, reached, whole)
+        logger.info("prune: %.3f ms measured, and the budget is %.3f ms: going on", reached, bound)
+        target = min(target, gated) * bound / reached * _CLOSER
+
+
+def _gated_cost(budget: PruneBudget, model: Model, candidates: Candidates, context: Context) -> Cost:
+    groups = candidates.groups
+    if budget.measured:
+        layer_ms = LatencyTable(context.measure).layer_ms
+        layers = timed_layers(model)
+        return GatedLatency.measured(model.network, layers, groups, candidates.widths, layer_ms, context.progress)
+    if budget.name == "params_ratio":
+        return GatedTensors.parameters(model.network, groups)
+    if budget.name == "size_ratio":
+        return GatedTensors.stored_bytes(model.network, groups)
+    return GatedMacs.of(model, groups)
 
 
 def _train(
-    network: nn.Module,
-    gates: Gates,
-    widths: Mapping[str, Sequence[int]],
-    aim: Aim,
+    model: Model,
+    candidates: Candidates,
+    cost: Cost,
+    target: float,
     samples: Samples,
-    options: AutobotOptions,
+    options: PruneOptions,
     context: Context,
-) -> dict[str, Tensor]:
+) -> Mapping[str, Tensor]:
     """Logits (width,) of each group after both rounds, or after the first where every channel can go alone."""
-    alone = each_alone(gates, options.steps)
-    logits = train_gates(network, gates, alone, aim, samples, options, context)
-    together = any(most - least > 1 for own in widths.values() for least, most in pairwise(sorted(own)))
-    if together and options.block_steps:
-        blocks = in_blocks(gates, logits, widths, options.steps, options.block_steps)
+    own = options.autobot or AutobotOptions()
+    network = copy.deepcopy(model.network)
+    run = on_samples(model, network)
+    gates = Gates(network, candidates.groups)
+    whole = float(cost.total({}))
+    aim = Aim(find_loss(options.loss, "step prune, method autobot", own.label_smoothing), cost, target, whole)
+    logits = train_gates(run, gates, each_alone(gates, own.steps), aim, samples, own, context)
+    together = any(most - least > 1 for ws in candidates.widths.values() for least, most in pairwise(sorted(ws)))
+    if together and own.block_steps:
+        blocks = in_blocks(gates, logits, candidates.widths, own.steps, own.block_steps)
         within = logits.sigmoid() * _WITHIN_A_BLOCK
-        logits = train_gates(network, gates, blocks, aim, samples, options, context) + within
-    return gates.by_group(logits)
+        logits = train_gates(run, gates, blocks, aim, samples, own, context) + within
+    vectors = gates.by_group(logits)
+    soft = float(cost.total({root: vector.double().sigmoid().sum() for root, vector in vectors.items()}))
+    logger.info("prune: gates sum to %.4f of the cost, for a bound of %.4f", soft / whole, target / whole)
+    return vectors
 
 
 def _samples(options: AutobotOptions, context: Context) -> Samples:
@@ -122,6 +122,6 @@ def _samples(options: AutobotOptions, context: Context) -> Samples:
         raise PassError(
             what="AutoBot trains gates, and there is no training split",
             where="step prune, method autobot",
-            fix="name a data set that has training samples, set `autobot: {split: calibration}`, or `method: ranking`",
+            fix="name a data set that has training samples, set `autobot: {split: calibration}`, or another method",
         )
     return context.splits.train

@@ -1,6 +1,8 @@
 """AutoBot as the step of a recipe calls it."""
 
 import logging
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -12,8 +14,9 @@ from torch import nn
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
 from edgekit.formats.onnx.export import export_onnx
-from edgekit.nets.count import count_macs
+from edgekit.nets.count import count_macs, count_params
 from edgekit.nets.edits import apply_edits
+from edgekit.passes.prune.cost import count_bytes
 from edgekit.passes.prune.cut import keep_edits
 from edgekit.passes.prune.groups import find_groups
 from edgekit.passes.prune.prune import prune
@@ -182,6 +185,63 @@ def test_blocks_of_channels_that_go_together_are_trained_to_go(trained, make_con
         assert count_macs(pruned) <= 0.5 * count_macs(trained)
         top1[name] = _top1(pruned.network, test)
     assert top1["blocks"] >= top1["rounded"] - 0.02, top1
+
+
+def _millis(model):
+    """Pretended: 0.01 ms a layer, and what it computes; the whole network takes 0.1 ms more than its layers."""
+    layers = sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in model.network.modules())
+    ms = 0.01 * layers + count_macs(model) / 1e6 + (0.1 if layers > 1 else 0.0)
+    return SimpleNamespace(summary=SimpleNamespace(p50_ms=ms))
+
+
+@pytest.mark.parametrize(
+    ("budget", "quantity"),
+    [
+        ({"params_ratio": 0.5}, lambda model: count_params(model.network)),
+        ({"size_ratio": 0.5}, count_bytes),
+        ({"latency_ratio": 0.8}, lambda model: _millis(model).summary.p50_ms),
+    ],
+)
+def test_a_budget_of_another_quantity_is_met(budget, quantity, trained, make_context, noisy):
+    measured = []
+
+    def measure(model):
+        measured.append(model)
+        return _millis(model)
+
+    context = replace(make_context(train=noisy(256), channel_multiple=2), measure=measure)
+    pruned = prune(trained, _options(budget=budget, autobot={"block_steps": 20}), context)
+    share = quantity(pruned) / quantity(trained)
+    limit = next(iter(budget.values()))
+    assert limit - 0.08 < share <= limit
+    alone = [model for model in measured if len(list(model.network.children())) == 1]
+    assert bool(measured) == ("latency_ratio" in budget)
+    if measured:  # 3 of the first, 9 of each convolution of the blocks, of which they share one, 3 of the last layer
+        assert len(alone) == 3 + 9 + 9 - 1 + 3
+        assert 2 <= len(measured) - len(alone) <= 6  # the whole network, before and after
+
+
+def test_a_network_that_is_slower_than_its_layers_is_cut_deeper(trained, make_context, noisy, caplog):
+    def measure(model):
+        convolutions = [layer for layer in model.network.modules() if isinstance(layer, nn.Conv2d)]
+        macs = count_macs(model) / 1e6
+        ms = macs if len(convolutions) < 2 else 1 + macs**0.5  # falls far less than the sum of layers
+        return SimpleNamespace(summary=SimpleNamespace(p50_ms=ms))
+
+    context = replace(make_context(train=noisy(256)), measure=measure)
+    with caplog.at_level(logging.INFO):
+        pruned = prune(trained, _options(budget={"latency_ratio": 0.8}, multiple_of=1), context)
+    assert any("going on" in line for line in caplog.messages)
+    assert measure(pruned).summary.p50_ms <= 0.8 * measure(trained).summary.p50_ms
+
+
+def test_latency_without_a_device_is_refused_before_gates_are_trained(trained, make_context, noisy):
+    def told(*_):
+        raise AssertionError("nothing is trained")
+
+    with pytest.raises(PassError) as caught:
+        prune(trained, _options(budget={"latency_ms": 1}), make_context(train=noisy(64), progress=told))
+    assert "--device" in caught.value.fix
 
 
 def test_without_a_training_split_it_says_what_to_do(trained, make_context):
