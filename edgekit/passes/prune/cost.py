@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
+from edgekit.errors import DeviceError
 from edgekit.nets.count import count_macs, count_params
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
 from edgekit.passes.prune.latency import LatencyTable, measure_ms
 from edgekit.schema.prune import PruneBudget
+
+logger = logging.getLogger(__name__)
 
 Cost = Callable[[Model], float]
 
@@ -23,6 +27,19 @@ def exact_cost(budget: PruneBudget, context: Context) -> Cost:
 def quick_cost(budget: PruneBudget, context: Context) -> Cost:
     """The same for a search that asks often: latency is the sum of a table of layers, measured as it grows."""
     return LatencyTable(context.measure).total if budget.measured else _COUNTED[budget.name]
+
+
+def saved_cost(model: Model, budget: PruneBudget, context: Context) -> Cost:
+    """What a search under a counted budget weighs damage with: ms of single layers where a device measures them.
+
+    Multiply-accumulates do not say what a kernel takes: widths off its blocks are slower than wider ones.
+    """
+    try:
+        timed = context.measure(model) is not None
+    except DeviceError as err:
+        logger.info("prune: cuts are weighed by the budget's quantity, not by time: %s", err)
+        timed = False
+    return LatencyTable(context.measure).total if timed else _COUNTED[budget.name]
 
 
 def bound_of(budget: PruneBudget, whole: float) -> float:

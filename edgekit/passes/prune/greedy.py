@@ -18,9 +18,16 @@ State = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Judged:
-    """What a state costs, and how far its answers are from the whole network's."""
+    """One state.
+
+    Attributes:
+        cost: what the budget bounds.
+        worth: what saving is counted in; the cost itself, or another quantity that falls with it.
+        damage: how far the answers are from the whole network's.
+    """
 
     cost: float
+    worth: float
     damage: float
 
 
@@ -30,12 +37,13 @@ class Search:
 
     Attributes:
         forms: how many cuts each unit has, each deeper than the one before.
-        judge: looks at a state's network, of which the cost must be below a bound; None: it is not, or does not run.
+        judge: looks at a state's network, whose cost and worth must be below bounds; None: one is not, or it does not
+            run.
         told: called after each step with the cost reached.
     """
 
     forms: Mapping[str, int]
-    judge: Callable[[State, float], Judged | None]
+    judge: Callable[[State, float, float], Judged | None]
     told: Callable[[float], None] = lambda cost: None
     state: dict[str, int] = field(default_factory=dict)
     steps: list[tuple[str, int, float]] = field(default_factory=list)
@@ -55,7 +63,7 @@ class Search:
         return self._give_back(now, bound)
 
     def _judged(self, state: State) -> Judged:
-        found = self.judge(state, float("inf"))
+        found = self.judge(state, math.inf, math.inf)
         assert found is not None, "a state that was taken runs"
         return found
 
@@ -72,7 +80,7 @@ class Search:
                 self._prices[unit] = float("inf")
                 continue
             form, judged = found
-            self._prices[unit] = price = (judged.damage - now.damage) / (now.cost - judged.cost)
+            self._prices[unit] = price = (judged.damage - now.damage) / (now.worth - judged.worth)
             if price < least:
                 least, best = price, (unit, form, judged)
         return best
@@ -80,7 +88,7 @@ class Search:
     def _next(self, unit: str, now: Judged) -> tuple[int, Judged] | None:
         """The next cut of a unit that saves anything."""
         for form in range(self.state.get(unit, 0) + 1, self.forms[unit] + 1):
-            judged = self.judge({**self.state, unit: form}, now.cost)
+            judged = self.judge({**self.state, unit: form}, now.cost, now.worth)
             if judged is not None:
                 return form, judged
         return None
@@ -91,7 +99,7 @@ class Search:
             if self.state.get(unit, 0) <= before:
                 continue
             wider = {**self.state, unit: before}
-            judged = self.judge(wider, math.nextafter(bound, math.inf))
+            judged = self.judge(wider, math.nextafter(bound, math.inf), math.inf)
             if judged is not None and judged.damage < now.damage:
                 self.state, now = wider, judged
         return now

@@ -67,7 +67,7 @@ def timed_layers(model: Model) -> list[tuple[nn.Module, Tensor]]:
     found: list[tuple[nn.Module, Tensor]] = []
 
     def see(layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if len(args) == 1 and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+        if len(args) == 1 and _floats(args[0]) and _floats(output):
             found.append((layer, args[0]))
 
     handles = [layer.register_forward_hook(see) for layer in model.network.modules() if _counts(layer)]
@@ -88,6 +88,10 @@ def alone(layer: nn.Module, given: Tensor) -> Model:
     shape = tuple(given.shape)
     source = ModelSource(factory="edgekit.passes.prune.latency:alone", inputs=(InputSpec(name="input", shape=shape),))
     return Model(network, source, (OutputSpec(name="output", shape=tuple(made.shape)),))
+
+
+def _floats(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _counts(layer: nn.Module) -> bool:

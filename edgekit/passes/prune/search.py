@@ -9,7 +9,7 @@ from edgekit.nets.edits import Edit, apply_edits
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
 from edgekit.passes.prune.candidates import Candidates
-from edgekit.passes.prune.cost import bound_of, exact_cost, quick_cost
+from edgekit.passes.prune.cost import bound_of, exact_cost, quick_cost, saved_cost
 from edgekit.passes.prune.divergence import Divergence
 from edgekit.passes.prune.greedy import Judged, Search, State
 from edgekit.passes.prune.ranking import out_of_reach
@@ -22,13 +22,16 @@ _CLOSER = 0.97  # what a bound on the table is lowered by besides, when the whol
 
 
 def search(model: Model, options: PruneOptions, context: Context, candidates: Candidates) -> Sequence[Edit]:
-    """The cuts of a greedy search; of latency, a sum of layers says which, and the whole network when to stop.
+    """The cuts of a greedy search. Where a device is named, a table of its layers' times says what a cut saves.
+
+    That is so whatever the budget bounds; under one of latency, the whole network's time says when to stop.
 
     Raises:
         PassError: the budget cannot be met, or nothing measures it.
     """
     assert options.budget is not None
     quick, exact = quick_cost(options.budget, context), exact_cost(options.budget, context)
+    saved = quick if options.budget.measured else saved_cost(model, options.budget, context)
     divergence = Divergence(
         model, context.splits.calibration.head(options.samples), options.loss, recalibrate=options.recalibrate_norms
     )
@@ -44,11 +47,14 @@ def search(model: Model, options: PruneOptions, context: Context, candidates: Ca
         made = edits(state)
         return model.with_(apply_edits(model.network, made), "prune", made)
 
-    def judge(state: State, below: float) -> Judged | None:
+    def judge(state: State, below: float, worth_below: float) -> Judged | None:
         smaller = cut(state)
         try:
             cost = quick(smaller)
-            return Judged(cost, divergence(smaller.network)) if cost < below else None
+            if cost >= below:
+                return None
+            worth = saved(smaller)
+            return Judged(cost, worth, divergence(smaller.network)) if worth < worth_below else None
         except RuntimeError as err:  # the network's own code, and a cut that it cannot run with
             logger.debug("prune: %s does not run: %s", dict(state), err)
             return None

@@ -11,10 +11,10 @@ FORMS = {name: len(saved) for name, saved in SAVED.items()}
 
 def _judged(state):
     cost = 20.0 - sum(SAVED[name][form - 1] for name, form in state.items() if form)
-    return Judged(cost, sum(HARM[name][form - 1] for name, form in state.items() if form))
+    return Judged(cost, cost, sum(HARM[name][form - 1] for name, form in state.items() if form))
 
 
-def judge(state, below):
+def judge(state, below, worth_below):
     found = _judged(state)
     return found if found.cost < below else None
 
@@ -51,28 +51,26 @@ def test_what_nothing_can_meet_ends_with_all_cut():
 def test_a_coarse_last_step_makes_earlier_ones_needless():
     saved, harm = {"small": 2.0, "big": 9.0}, {"small": 0.1, "big": 3.0}
 
-    def look(state, below):
+    def look(state, below, worth_below):
         gone = [unit for unit, form in state.items() if form]
-        found = Judged(10 - sum(saved[unit] for unit in gone), sum(harm[unit] for unit in gone))
+        cost = 10 - sum(saved[unit] for unit in gone)
+        found = Judged(cost, cost, sum(harm[unit] for unit in gone))
         return found if found.cost < below else None
 
     walk = Search(dict.fromkeys(saved, 1), look)
-    assert walk.until(1.5) == Judged(1.0, 3.0)
+    assert walk.until(1.5) == Judged(1.0, 1.0, 3.0)
     assert walk.state == {"small": 0, "big": 1}
 
 
 def test_a_cut_that_does_not_run_or_saves_nothing_is_passed_over():
     asked = []
 
-    def look(state, below):
+    def look(state, below, worth_below):
         asked.append(dict(state))
         if state.get("broken"):
             return None
-        return (
-            Judged(10 - 0.0 * state.get("free", 0) - 4 * state.get("good", 0), 1.0 * state.get("good", 0))
-            if (not state or state.get("good"))
-            else None
-        )
+        cost = 10 - 4 * state.get("good", 0)
+        return Judged(cost, cost, 1.0 * state.get("good", 0)) if cost < below else None
 
     walk = Search({"broken": 1, "free": 1, "good": 1}, look)
     assert walk.until(7).cost == 6
@@ -82,12 +80,23 @@ def test_a_cut_that_does_not_run_or_saves_nothing_is_passed_over():
 def test_candidates_are_judged_anew_only_while_they_could_be_the_best():
     asked = []
 
-    def look(state, below):
+    def look(state, below, worth_below):
         asked.append(dict(state))
-        return judge(state, below)
+        return judge(state, below, worth_below)
 
     walk = Search(FORMS, look)
     walk.until(14)
     rounds = len(walk.steps)
     assert rounds >= 2
     assert len(asked) < 1 + rounds * len(FORMS) + rounds
+
+
+def test_what_saves_nothing_of_worth_is_not_cut():
+    def look(state, below, worth_below):
+        cost = 10 - 4 * state.get("counted", 0) - 3 * state.get("timed", 0)
+        worth = 10 - 3 * state.get("timed", 0)  # of `counted`, only the budget's quantity falls
+        return Judged(cost, worth, 1.0 * sum(state.values())) if cost < below and worth < worth_below else None
+
+    walk = Search({"counted": 1, "timed": 1}, look)
+    assert walk.until(7).cost == 7
+    assert walk.state == {"timed": 1}
