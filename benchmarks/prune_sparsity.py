@@ -5,6 +5,9 @@ that come along the cubic ramp, in each layer or ranked over all; with the same 
 and in NVIDIA's 2:4 pattern. Trainings leave checkpoints, so a run that was stopped goes on. What is judged, weighed and
 timed is the exported float32 ONNX file: `zipped` is the file after zlib, `speedup_ms` the dense file's p50 in ONNX
 Runtime over its own, both in one run. Dense kernels multiply by zeros too, so 1.0 is what to expect.
+
+Beside it, the quickstart's network on digits is pruned by magnitude and judged without recovery: after a training as
+usual, and after one that presses whole channels towards zero.
 """
 
 from __future__ import annotations
@@ -30,13 +33,16 @@ from edgekit.formats.artifact import Artifact
 from edgekit.formats.onnx.zeros import stored_weights
 from edgekit.formats.table import export
 from edgekit.nets.load import build
+from edgekit.passes.prune.prune import prune
 from edgekit.passes.train import train
+from edgekit.pipeline.evaluate import network_metric
 from edgekit.profiling.compare import compare
 from edgekit.profiling.inference import infer
 from edgekit.profiling.jobs import profile_interleaved
 from edgekit.schema.device import Device
 from edgekit.schema.load import load_recipe
 from edgekit.schema.profile import MeasureSettings
+from edgekit.schema.prune import PruneBudget, PruneOptions
 from edgekit.schema.recipe import Export
 from edgekit.schema.train import TrainOptions
 
@@ -54,6 +60,8 @@ SYSTEMS: Mapping[tuple[str, str], Mapping[str, Any] | None] = {
     ("resnet-8 50% zeros", "2:4, gradual"): {"pattern": "2:4"},
     ("resnet-8 50% zeros", "2:4, at once"): {"pattern": "2:4", "method": "one_shot"},
 }
+CUT = "repvgg digits, 0.4 of its MACs"
+PRUNED: Mapping[str, Mapping[str, Any] | None] = {"dense": None, "group sparsity": {"weight": 0.01}}
 QUICK = (DENSE, ("resnet-8 80% zeros", "gradual"), ("resnet-8 50% zeros", "2:4, at once"))
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "numpy")
 
@@ -61,6 +69,7 @@ _LIBRARIES = ("torch", "onnx", "onnxruntime", "numpy")
 def rows(results: Results, quick: bool, root: Path = Path(".edgekit/benchmarks")) -> None:
     """Top-1 with its paired difference to the dense network, zeros, bytes and milliseconds of every system."""
     torch.set_num_threads(1)
+    _group_sparsity(results, root)
     recipe = load_recipe(RECIPE).recipe
     data = find_data(recipe.data)
     images, epochs, test = (3000, 2, data.test.head(1000)) if quick else (14000, 2, data.test)
@@ -68,6 +77,7 @@ def rows(results: Results, quick: bool, root: Path = Path(".edgekit/benchmarks")
     assert whole.train is not None
     splits = replace(whole, train=whole.train.head(images))
     layout = recipe.model.inputs[0].layout
+    common = {"epochs": epochs, "optimizer": "adamw", "learning_rate": 1e-3, "augment": ["flip", "shift"]}
     with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
         folder = Path(name)
         made: dict[tuple[str, str], tuple[Artifact, np.ndarray[Any, np.dtype[np.bool_]]]] = {}
@@ -75,15 +85,7 @@ def rows(results: Results, quick: bool, root: Path = Path(".edgekit/benchmarks")
             if quick and system not in QUICK:
                 continue
             print(", ".join(system), file=sys.stderr, flush=True)
-            options = TrainOptions.model_validate(
-                {
-                    "epochs": epochs,
-                    "optimizer": "adamw",
-                    "learning_rate": 1e-3,
-                    "augment": ["flip", "shift"],
-                    "sparsity": sparsity,
-                }
-            )
+            options = TrainOptions.model_validate({**common, "sparsity": sparsity})
             context = context_of(splits, folder=root / "sparsity" / f"{number}{'-quick' * quick}")
             artifact = export(
                 train(model, options, context),
@@ -101,6 +103,22 @@ def rows(results: Results, quick: bool, root: Path = Path(".edgekit/benchmarks")
             if system != DENSE:
                 results.add_interval(*system, "top1 to dense", paired_difference(right, right_dense), "share")
                 _time(system, dense, artifact, results, quick=quick)
+
+
+def _group_sparsity(results: Results, root: Path) -> None:
+    """The network of the quickstart, trained both ways and then cut; the test split before any recovery."""
+    recipe = load_recipe("quickstart").recipe
+    data, model = find_data(recipe.data), build(recipe.model, recipe.seed)
+    for system, pressed in PRUNED.items():
+        print(f"{CUT}, {system}", file=sys.stderr, flush=True)
+        context = context_of(data.splits, folder=root / "group-sparsity" / system.replace(" ", "-"))
+        options = TrainOptions.model_validate(
+            {"epochs": 12, "augment": ["shift"], "shift_pixels": 1, "group_sparsity": pressed}
+        )
+        trained = train(model, options, context)
+        cut = prune(trained, PruneOptions(budget=PruneBudget(macs_ratio=0.4)), context)
+        for metric, network in (("top1_unpruned", trained), ("top1_before_recovery", cut)):
+            results.add(CUT, system, metric, network_metric(network, data.test, context.score)[0], "share")
 
 
 def _right(artifact: Artifact, test: Samples, layout: str) -> np.ndarray[Any, np.dtype[np.bool_]]:

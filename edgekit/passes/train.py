@@ -9,6 +9,7 @@ from edgekit.nets.steps import on_samples
 from edgekit.passes.context import Context
 from edgekit.passes.loop import fit
 from edgekit.passes.losses import find_loss
+from edgekit.passes.prune.group_norm import GroupPenalty, penalised
 from edgekit.schema.train import TrainOptions
 
 
@@ -23,5 +24,7 @@ def train(model: Model, options: TrainOptions, context: Context) -> Model:
     """
     loss = find_loss(options.loss, "step train", options.label_smoothing)
     network = copy.deepcopy(model.network)
+    if options.group_sparsity is not None:
+        loss = penalised(loss, GroupPenalty.of(model, network, options.group_sparsity, "train"))
     fit(on_samples(model, network), options, loss, context, "train")
     return model.with_(network, "train")

@@ -181,9 +181,10 @@ class DistillOptions(TrainOptions):
                 f"method {self.method} with loss {self.loss}: it sets one class of each sample apart from the others",
                 "set method: kd, or loss: cross_entropy",
             )
-        if self.method == "chain" and self.sparsity is not None:
+        if self.method == "chain" and (self.sparsity or self.group_sparsity):
+            name = "sparsity" if self.sparsity else "group_sparsity"
             raise refusal(
-                "sparsity with method chain, whose students are trained one after the other",
-                "remove it, and `train` the chain with sparsity afterwards",
+                f"{name} with method chain, whose students are trained one after the other",
+                f"remove it, and `train` the chain with {name} afterwards",
             )
         return self

@@ -100,6 +100,14 @@ class SparsityOptions(Options):
         return self
 
 
+class GroupSparsityOptions(Options):
+    """Channels that belong together become small together, to be pruned after; Fang et al., arXiv:2301.12900."""
+
+    weight: float = Field(1e-4, gt=0, description="of the penalty: half the squares of every channel, as weight decay")
+    alpha: float = Field(4.0, gt=0, description="the weakest channel of a group is pressed 2^alpha times as hard")
+    keep: tuple[str, ...] = Field((), description="layers whose channels are left alone, as in `prune`")
+
+
 class SparseLayer(Record):
     """One weight that was made sparse."""
 

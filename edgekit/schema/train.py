@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from edgekit.schema.base import Options, refusal
 from edgekit.schema.losses import LOSS_DESCRIPTION, LossName
-from edgekit.schema.sparsity import SparsityOptions
+from edgekit.schema.sparsity import GroupSparsityOptions, SparsityOptions
 
 
 class TrainOptions(Options):
@@ -27,6 +27,9 @@ class TrainOptions(Options):
     )
     shift_pixels: int = Field(4, ge=0, description="largest shift in pixels each way; the border is zero padded")
     sparsity: SparsityOptions | None = Field(None, description="weights become zero, or stay zero, while it trains")
+    group_sparsity: GroupSparsityOptions | None = Field(
+        None, description="whole channels become small while it trains, so that `prune` after it costs little"
+    )
 
     @model_validator(mode="after")
     def _smoothing_of_classes(self) -> "TrainOptions":

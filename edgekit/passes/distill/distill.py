@@ -21,6 +21,7 @@ from edgekit.passes.distill.table import METHODS
 from edgekit.passes.distill.taps import watched
 from edgekit.passes.loop import digest_state, fit
 from edgekit.passes.losses import Inputs, find_loss, only_output
+from edgekit.passes.prune.group_norm import GroupPenalty
 from edgekit.schema.distill import ENSEMBLES, TEACHER_FREE, DistillOptions
 from edgekit.schema.distilled import DistillRow, TapPair
 
@@ -53,6 +54,8 @@ def distill(model: Model, options: DistillOptions, context: Context, table: Mapp
     network = copy.deepcopy(model.network)
     looked = tuple(TapPair(student=one.name, teacher=other and other.name) for one, other in method.taps)
 
+    own = options.group_sparsity
+    penalty = None if own is None else GroupPenalty.of(model, network, own, "distill")
     with ExitStack() as hooks:
         of_student = hooks.enter_context(watched(network, [student for student, _ in method.taps]))
         looked_at = [teacher for _, teacher in method.taps if teacher is not None]
@@ -69,7 +72,7 @@ def distill(model: Model, options: DistillOptions, context: Context, table: Mapp
             _check_shapes(given, told)
             pairs = tuple(zip(mine, theirs, strict=True))
             value: Tensor = method(Lesson(given, told, pairs, labels, lambda: hard(outputs, inputs, labels)))
-            return value
+            return value if penalty is None else value + penalty()
 
         whole = hashlib.sha256("".join(digest_state(one) for one in (*teachers, method)).encode()).hexdigest()
         fit(on_samples(model, network), options, loss, context, "distill", loss_digest=whole, parts=method)

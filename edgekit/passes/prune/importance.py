@@ -37,7 +37,7 @@ def saliency(
     Damage, eq. 5; Theis et al., arXiv:1801.05787). torch-pruning's own keeps the last sample alone.
     `activation`: mean |x| of each channel over samples and places, as convolutions and linear layers are given it.
     """
-    weights = _weights(network)
+    weights = scored_weights(network)
     if importance == "activation":
         return _activation(network, calibration)
     if importance == "taylor" or importance == "hessian":
@@ -92,7 +92,7 @@ def _channel_means(member: Member, read: Tensor) -> Tensor:
     return torch.stack([read[list(indices)].mean() for indices in member.channels])
 
 
-def _weights(network: nn.Module) -> dict[str, nn.Parameter]:
+def scored_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     """Weights of layers by the layer's name, every other tensor but biases by its own."""
     weights: dict[str, nn.Parameter] = {}
     for name, parameter in network.named_parameters():
@@ -132,7 +132,7 @@ def _gradients(
 ) -> Iterator[tuple[dict[str, nn.Parameter], dict[str, Tensor]]]:
     """Weights, and their gradients of the mean loss of each batch, as far as the loss depends on them."""
     copied = copy.deepcopy(network).eval()
-    own = _weights(copied)
+    own = scored_weights(copied)
     for weight in own.values():
         weight.requires_grad_(True)
     for start in range(0, len(calibration), batch):
