@@ -138,26 +138,35 @@ def metric_parts(metric: MetricSpec, steps: Sequence[Postprocess]) -> dict[str, 
 
 def target_facts(options: Options, target: Target, device: str | None = None) -> dict[str, object]:
     """What a pass reads from the target and measures on the device. What is not listed here must not be read there."""
-    if isinstance(options, PruneOptions) and options.multiple_of is None:
-        return {"channel_multiple": target.channel_multiple.value}
+    first = target.formats[0]
+    timed: dict[str, object] = {"device": device, "format": first.model_dump(mode="json"), "threads": target.threads}
+    if isinstance(options, PruneOptions):
+        widths = {"channel_multiple": target.channel_multiple.value} if options.multiple_of is None else {}
+        return {**widths, **(timed if _times_prunings(options, device) else {})}
     if isinstance(options, QuantizeOptions):
-        first = target.formats[0]
         if options.mode == "auto":
             return {"convention": first.convention}
         if options.budget is not None and options.budget.name == "latency_ms":
-            return {"device": device, "format": first.model_dump(mode="json"), "threads": target.threads}
+            return timed
     return {}
 
 
-def _made_by(options: Options, target: Target) -> dict[str, object]:
+def _times_prunings(options: PruneOptions, device: str | None) -> bool:
+    """A search weighs damage with milliseconds wherever a device is named, whatever its budget is of."""
+    measured = options.budget is not None and options.budget.measured
+    return measured or (options.chosen_method == "search" and device is not None)
+
+
+def _made_by(options: Options, target: Target, device: str | None) -> dict[str, object]:
     """Sources of what a pass asks for besides data: how the pipeline lowers and exports, and the user's own loss."""
     modules = []
     if isinstance(options, TrainOptions | PruneOptions) and ":" in options.loss:
         modules = [module_of(options.loss)]
     if isinstance(options, QuantizeOptions) and options.mode == "auto":
         modules = ["edgekit.formats.conventions.lowering"]
-    if isinstance(options, QuantizeOptions) and options.budget is not None and options.budget.name == "latency_ms":
-        modules = [f"edgekit.formats.{target.formats[0].format}.export", "edgekit.profiling.jobs"]
+    timed = isinstance(options, QuantizeOptions) and options.budget is not None and options.budget.name == "latency_ms"
+    if timed or (isinstance(options, PruneOptions) and _times_prunings(options, device)):
+        modules += [f"edgekit.formats.{target.formats[0].format}.export", "edgekit.profiling.jobs"]
     return {"handed": follow_modules(modules).parts()} if modules else {}
 
 
@@ -185,7 +194,7 @@ def pass_key(
             "input": source,
             "teacher": teachers[0] if len(teachers) == 1 else list(teachers) or None,
             "target": target_facts(options, around.target, around.device),
-            **_made_by(options, around.target),
+            **_made_by(options, around.target, around.device),
             "data": around.data,
             "metric": around.metric,
             "measured by": follow_modules(_MEASURED_BY).digest,

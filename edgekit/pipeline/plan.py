@@ -246,11 +246,15 @@ def _check_judged(step: Step, calibration: LoadedCalibration | None, at: str, de
             at,
             "name a calibration set with `selection:`, or set mode: fixed",
         )
-    if isinstance(budget, dict) and budget.get("latency_ms") is not None and device is None:
+    measured = [name for name in ("latency_ms", "latency_ratio") if isinstance(budget, dict) and budget.get(name)]
+    if measured and device is None:
+        counted = (
+            "macs_ratio, params_ratio or size_ratio" if step.name == "prune" else "size_bytes or bit_operations_ratio"
+        )
         raise PassError(
-            "a budget of latency_ms is measured, and no device is named",
+            f"a budget of {measured[0]} is measured, and no device is named",
             at,
-            "build with --device NAME, without --no-measure; or set a budget of size_bytes or bit_operations_ratio",
+            f"build with --device NAME, without --no-measure; or set a budget of {counted}",
         )
 
 

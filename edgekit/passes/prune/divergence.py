@@ -52,7 +52,7 @@ class Divergence:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
             network.eval()
-        return float(sum(parts)) / sum(len(batch[0]) for batch in self._batches)
+        return max(0.0, float(sum(parts))) / sum(len(batch[0]) for batch in self._batches)  # rounding falls below zero
 
     def _of_batch(self, made: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
         term = self._terms if len(expected) == 1 else _relative_error

@@ -81,7 +81,7 @@ class Search:
                 continue
             form, judged = found
             self._prices[unit] = price = (judged.damage - now.damage) / (now.worth - judged.worth)
-            if price < least:
+            if price < least or (price == least and best is not None and judged.worth < best[2].worth):
                 least, best = price, (unit, form, judged)
         return best
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edgekit.errors import PassError
 from edgekit.nets.model import Model
+from edgekit.nets.outputs import tensors_of
 from edgekit.schema.profile import Profile
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.tensors import InputSpec, OutputSpec
@@ -51,24 +52,49 @@ class LatencyTable:
     times: dict[Hashable, float] = field(default_factory=dict)
 
     def total(self, model: Model) -> float:
-        """The sum over `timed_layers`."""
-        return sum(self.layer_ms(layer, given) for layer, given in timed_layers(model))
+        """The sum over the calls of all innermost modules with parameters, but for norms."""
+        return sum(self.layer_ms(layer, *given) for layer, given, _ in _calls(model))
 
-    def layer_ms(self, layer: nn.Module, given: Tensor) -> float:
-        """One layer on an input (1, ...); layers that torch shows alike on inputs of one shape are one."""
-        key = (repr(layer), tuple(given.shape))
+    def layer_ms(self, layer: nn.Module, *given: Tensor) -> float:
+        """One layer on inputs (1, ...); layers that torch shows alike, on inputs of the same shapes, are one."""
+        shapes = tuple(tuple(parameter.shape) for parameter in layer.parameters())
+        key = (repr(layer), shapes, tuple(tuple(tensor.shape) for tensor in given))
         if key not in self.times:
-            self.times[key] = measure_ms(self.measure, alone(layer, given))
+            self.times[key] = measure_ms(self.measure, alone(layer, *given))
         return self.times[key]
 
 
 def timed_layers(model: Model) -> list[tuple[nn.Module, Tensor]]:
-    """The innermost modules with parameters and one tensor in and out, but for norms, with the input of each call."""
-    found: list[tuple[nn.Module, Tensor]] = []
+    """Those of the innermost modules that take and give one tensor, with the input of each call."""
+    return [(layer, given[0]) for layer, given, made in _calls(model) if len(given) == 1 and isinstance(made, Tensor)]
+
+
+def alone(layer: nn.Module, *given: Tensor) -> Model:
+    """A layer as a network of its own, with inputs of these shapes."""
+    network = _Alone(layer).eval()
+    with torch.no_grad():
+        made = network(*given)
+    inputs = tuple(InputSpec(name=f"input_{i}", shape=tuple(tensor.shape)) for i, tensor in enumerate(given))
+    outputs = tuple(OutputSpec(name=f"output_{i}", shape=tuple(tensor.shape)) for i, tensor in enumerate(made))
+    return Model(network, ModelSource(factory="edgekit.passes.prune.latency:alone", inputs=inputs), outputs)
+
+
+class _Alone(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensors_of(self.layer(*given)))
+
+
+def _calls(model: Model) -> list[tuple[nn.Module, tuple[Tensor, ...], Any]]:
+    """Every call of an innermost module with parameters whose arguments are tensors of floats: what went in and out."""
+    found: list[tuple[nn.Module, tuple[Tensor, ...], Any]] = []
 
     def see(layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if len(args) == 1 and _floats(args[0]) and _floats(output):
-            found.append((layer, args[0]))
+        if args and all(isinstance(given, Tensor) and given.is_floating_point() for given in args):
+            found.append((layer, args, output))
 
     handles = [layer.register_forward_hook(see) for layer in model.network.modules() if _counts(layer)]
     try:
@@ -78,20 +104,6 @@ def timed_layers(model: Model) -> list[tuple[nn.Module, Tensor]]:
         for handle in handles:
             handle.remove()
     return found
-
-
-def alone(layer: nn.Module, given: Tensor) -> Model:
-    """A layer as a network of its own, with an input of this shape."""
-    network = nn.Sequential(layer).eval()
-    with torch.no_grad():
-        made = network(given)
-    shape = tuple(given.shape)
-    source = ModelSource(factory="edgekit.passes.prune.latency:alone", inputs=(InputSpec(name="input", shape=shape),))
-    return Model(network, source, (OutputSpec(name="output", shape=tuple(made.shape)),))
-
-
-def _floats(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _counts(layer: nn.Module) -> bool:
