@@ -16,10 +16,11 @@ from edgekit.schema.calibration import CalibrationRow
 from edgekit.schema.distilled import DistillRow
 from edgekit.schema.precision import GuardRow, MixedRow
 from edgekit.schema.profile import Profile
+from edgekit.schema.pruned import PruneRow
 from edgekit.schema.sparsity import SparsityRow
 from edgekit.schema.target import Target
 
-Found: TypeAlias = CalibrationRow | DistillRow | GuardRow | MixedRow | SparsityRow
+Found: TypeAlias = CalibrationRow | DistillRow | GuardRow | MixedRow | PruneRow | SparsityRow
 
 
 class Progress(Protocol):

@@ -39,6 +39,7 @@ from edgekit.schema.distilled import DistillRow
 from edgekit.schema.manifest import Measure, Skipped, StepRow
 from edgekit.schema.precision import GuardRow, MixedRow
 from edgekit.schema.profile import Profile
+from edgekit.schema.pruned import PruneRow
 from edgekit.schema.recipe import ModelSource
 from edgekit.schema.sparsity import SparsityRow
 from edgekit.store.steps import StepStore
@@ -51,6 +52,7 @@ _KEYS: Mapping[type[Record], str] = {
     GuardRow: "guard",
     MixedRow: "mixed",
     DistillRow: "distill",
+    PruneRow: "prune",
     SparsityRow: "sparsity",
 }
 

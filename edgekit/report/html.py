@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from edgekit.report import values
 from edgekit.report.precision import precision_section
+from edgekit.report.pruning import pruning_section
 from edgekit.report.sparsity import sparsity_section
 from edgekit.schema.manifest import Manifest, QuantisedTensor
 
@@ -40,6 +41,7 @@ def render_html(manifest: Manifest) -> str:
     return environment.from_string(text).render(
         m=manifest,
         precision=precision_section(manifest),
+        pruning=pruning_section(manifest),
         sparsity=sparsity_section(manifest),
         first_step=next((row for row in manifest.steps if row.model == "model"), None),
         gate_counts=Counter(row.state for row in manifest.gates),

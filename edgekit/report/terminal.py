@@ -12,6 +12,7 @@ from rich.text import Text
 
 from edgekit.report import values
 from edgekit.report.precision import precision_block
+from edgekit.report.pruning import pruning_block
 from edgekit.report.sparsity import sparsity_block
 from edgekit.report.tables import add_row, plain_table
 from edgekit.schema.manifest import ArtifactRow, GateRow, Manifest, Measure, ParityRow, SpeedRow, StepRow, Verdict
@@ -44,10 +45,11 @@ def print_summary(
     console.print()
     console.print(title, Text(f"edgekit {manifest.edgekit_version}", style="dim"))
     rows = manifest.steps if steps is None else steps
-    precision, zeros = precision_block(manifest), sparsity_block(manifest)
+    precision, zeros, pruned = precision_block(manifest), sparsity_block(manifest), pruning_block(manifest)
     found = [(f"Look at the data: {len(manifest.findings)}", _findings(manifest))] if manifest.findings else []
     for heading, block in (
         ("Steps", _steps(manifest, rows)),
+        *((("What was pruned", pruned),) if pruned is not None else ()),
         *((("Precision of single layers", precision),) if precision is not None else ()),
         ("Artifacts", _artifacts(manifest)),
         *((("Zeros among the weights", zeros),) if zeros is not None else ()),

@@ -11,6 +11,7 @@ from edgekit.schema.distilled import DistillRow
 from edgekit.schema.postprocess import Postprocess
 from edgekit.schema.precision import GuardRow, KeptHigh, MixedRow
 from edgekit.schema.profile import Conditions, Energy
+from edgekit.schema.pruned import PruneRow
 from edgekit.schema.scheme import ArtifactPrecision
 from edgekit.schema.sparsity import SparseArtifact, SparsityRow
 from edgekit.schema.tensors import ArtifactTensor, InputSpec, OutputSpec, Preprocess
@@ -256,6 +257,7 @@ class StepRow(Record):
     guard: GuardRow | None = Field(None, description="quantize with mode: auto")
     mixed: MixedRow | None = Field(None, description="quantize with a budget")
     distill: DistillRow | None = Field(None, description="distill of features, or of a chain")
+    prune: PruneRow | None = Field(None, description="prune only: what it took out")
     sparsity: SparsityRow | None = Field(None, description="training with sparsity")
 
 

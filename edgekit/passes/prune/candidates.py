@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
-from edgekit.nets.edits import Edit, KeepOfTensor, Replace
+from edgekit.nets.edits import Edit, KeepOfTensor, Replace, apply_edits
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
 from edgekit.passes.prune.autobot.gates import why_not_gated
@@ -21,8 +21,22 @@ from edgekit.passes.prune.groups import find_groups
 from edgekit.passes.prune.importance import saliency, score_channels
 from edgekit.passes.prune.widths import Removed, group_widths, lowest
 from edgekit.schema.prune import PruneOptions
+from edgekit.schema.pruned import PrunedGroup, PruneRow
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Channels of groups that go, and blocks."""
+
+    removed: Removed
+    blocks: Sequence[str] = ()
+
+    @property
+    def outermost(self) -> tuple[str, ...]:
+        """The blocks that are not inside another one that goes."""
+        return tuple(one for one in self.blocks if not _inside(one, [other for other in self.blocks if other != one]))
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,7 @@ class Candidates:
         widths: what each group may keep, falling from its whole width.
         blocks: names of modules that may go as a whole.
         multiple: of which all widths but the whole ones are multiples.
+        left: groups that are not among these, with the reason.
     """
 
     model: Model
@@ -42,16 +57,38 @@ class Candidates:
     widths: Mapping[str, Sequence[int]]
     blocks: Sequence[str]
     multiple: int
+    left: Mapping[str, str]
 
     def removed(self, kept: Mapping[str, int]) -> Removed:
         """The channels that go when groups keep so many; a group that is not named keeps all."""
         return {group.root: lowest(self.scores[group.root], kept.get(group.root, group.width)) for group in self.groups}
 
-    def edits(self, removed: Removed, blocks: Sequence[str] = ()) -> list[Edit]:
+    def edits(self, cuts: Cuts) -> list[Edit]:
         """What takes these channels and blocks out of the network."""
-        gone = [block for block in blocks if not _inside(block, [other for other in blocks if other != block])]
-        kept = [edit for edit in keep_edits(self.model, self.groups, removed) if not _inside(_place(edit), gone)]
-        return [*kept, *(Replace(layer=block, by="skip") for block in gone)]
+        kept = [e for e in keep_edits(self.model, self.groups, cuts.removed) if not _inside(_place(e), cuts.outermost)]
+        return [*kept, *(Replace(layer=block, by="skip") for block in cuts.outermost)]
+
+    def cut(self, cuts: Cuts) -> Model:
+        """The network without them."""
+        edits = self.edits(cuts)
+        return self.model.with_(apply_edits(self.model.network, edits), "prune", edits)
+
+    def row(self, cuts: Cuts, options: PruneOptions) -> PruneRow:
+        """What the manifest says of it."""
+        budget = options.budget
+        groups = [
+            PrunedGroup(name=group.root, before=group.width, after=group.width - len(cuts.removed[group.root]))
+            for group in self.groups
+            if not _inside(group.root, cuts.outermost)
+        ]
+        return PruneRow(
+            method=options.chosen_method,
+            budget_name=budget and budget.name,
+            budget=budget and budget.limit,
+            groups=tuple(groups),
+            blocks=cuts.outermost,
+            whole=dict(self.left),
+        )
 
 
 def find_candidates(model: Model, options: PruneOptions, context: Context) -> Candidates:
@@ -88,7 +125,7 @@ def find_candidates(model: Model, options: PruneOptions, context: Context) -> Ca
         logger.info("prune: %s stays whole: %s", root, reason)
     blocks = [] if options.chosen_method != "search" or not options.blocks else find_blocks(model)
     free = [name for name in blocks if not any(fnmatchcase(name, pattern) for pattern in options.keep)]
-    return Candidates(model, groups, scores, widths, free, multiple)
+    return Candidates(model, groups, scores, widths, free, multiple, left)
 
 
 def _place(edit: Edit) -> str:

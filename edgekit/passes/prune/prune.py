@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.utils import _pytree as pytree
 
 from edgekit.errors import PassError
 from edgekit.nets.count import count_macs
-from edgekit.nets.edits import Edit, apply_edits
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
 from edgekit.passes.prune.autobot.autobot import by_gates
-from edgekit.passes.prune.candidates import Candidates, find_candidates
+from edgekit.passes.prune.candidates import Candidates, Cuts, find_candidates
 from edgekit.passes.prune.heads import open_attention
 from edgekit.passes.prune.ranking import rank
 from edgekit.passes.prune.search import search
@@ -23,7 +22,7 @@ from edgekit.schema.prune import PruneOptions
 
 logger = logging.getLogger(__name__)
 
-Chooser = Callable[[Model, PruneOptions, Context, Candidates], Sequence[Edit]]
+Chooser = Callable[[Model, PruneOptions, Context, Candidates], Cuts]
 
 METHODS: Mapping[str, Chooser] = {"search": search, "ranking": rank, "autobot": by_gates}
 
@@ -41,18 +40,18 @@ def prune(model: Model, options: PruneOptions, context: Context) -> Model:
     """
     given, model = model, open_attention(model)
     candidates = find_candidates(model, options, context)
-    edits = METHODS[options.chosen_method](model, options, context, candidates)
-    if not edits:
+    cuts = METHODS[options.chosen_method](model, options, context, candidates)
+    if not (any(cuts.removed.values()) or cuts.blocks):
         raise PassError(
             what=f"no layer can lose channels with widths that are multiples of {candidates.multiple}",
             where="step prune",
             fix="lower multiple_of or min_keep_ratio, raise channel_ratio, or drop the step",
         )
-    network = apply_edits(model.network, edits)
-    pruned = model.with_(network, "prune", edits)
+    pruned = candidates.cut(cuts)
     _check_outputs(given, pruned)
     if options.recalibrate_norms:
-        recalibrate_norms(network, context.splits.calibration)
+        recalibrate_norms(pruned.network, context.splits.calibration)
+    context.record(candidates.row(cuts, options))
     logger.info("prune: %d of %d multiply-accumulates left", count_macs(pruned), count_macs(model))
     return pruned
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from edgekit.errors import PassError
-from edgekit.nets.edits import Edit, apply_edits
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
-from edgekit.passes.prune.candidates import Candidates
+from edgekit.passes.prune.candidates import Candidates, Cuts
 from edgekit.passes.prune.cost import bound_of, exact_cost
 from edgekit.schema.prune import PruneBudget, PruneOptions
 
 Kept = dict[str, int]
 
 
-def rank(model: Model, options: PruneOptions, context: Context, candidates: Candidates) -> Sequence[Edit]:
+def rank(model: Model, options: PruneOptions, context: Context, candidates: Candidates) -> Cuts:
     """Cut each group by `channel_ratio`; or go along the ranking, over all groups or with one ratio for each, to the
     first network whose cost, of the network as cut, is within the budget.
 
@@ -25,26 +24,22 @@ def rank(model: Model, options: PruneOptions, context: Context, candidates: Cand
         PassError: the budget cannot be met, or nothing measures it.
     """
     if not candidates.groups:
-        return []
+        return Cuts({})
     if options.channel_ratio is not None:
-        return candidates.edits(candidates.removed(even(candidates, options.channel_ratio)))
+        return Cuts(candidates.removed(even(candidates, options.channel_ratio)))
     assert options.budget is not None
     path = list(along_scores(candidates) if options.global_ranking else along_ratios(candidates))
     cost = exact_cost(options.budget, context)
 
-    def edits(kept: Kept) -> list[Edit]:
-        return candidates.edits(candidates.removed(kept))
-
     def costs(kept: Kept) -> float:
-        cut = edits(kept)
-        return cost(model.with_(apply_edits(model.network, cut), "prune", cut))
+        return cost(candidates.cut(Cuts(candidates.removed(kept))))
 
     whole = cost(model)
     bound = bound_of(options.budget, whole)
     found = bisect_left(path, True, key=lambda kept: costs(kept) <= bound)
     if found == len(path):
         raise out_of_reach(options.budget, costs(path[-1]), whole)
-    return edits(path[found])
+    return Cuts(candidates.removed(path[found]))
 
 
 def even(candidates: Candidates, ratio: float) -> Kept:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from edgekit.nets.edits import Edit, apply_edits
 from edgekit.nets.model import Model
 from edgekit.passes.context import Context
-from edgekit.passes.prune.candidates import Candidates
+from edgekit.passes.prune.candidates import Candidates, Cuts
 from edgekit.passes.prune.cost import bound_of, exact_cost, quick_cost, saved_cost
 from edgekit.passes.prune.divergence import Divergence
 from edgekit.passes.prune.greedy import Judged, Search, State
@@ -21,7 +20,7 @@ _WIDTHS = 8  # judged for one group at most
 _CLOSER = 0.97  # what a bound on the table is lowered by besides, when the whole network was measured above its own
 
 
-def search(model: Model, options: PruneOptions, context: Context, candidates: Candidates) -> Sequence[Edit]:
+def search(model: Model, options: PruneOptions, context: Context, candidates: Candidates) -> Cuts:
     """The cuts of a greedy search. Where a device is named, a table of its layers' times says what a cut saves.
 
     That is so whatever the budget bounds; under one of latency, the whole network's time says when to stop.
@@ -39,16 +38,12 @@ def search(model: Model, options: PruneOptions, context: Context, candidates: Ca
     roots = {f"channels of {root}": root for root in candidates.widths}
     forms = {unit: len(own) - 1 for unit, own in widths.items()} | dict.fromkeys(candidates.blocks, 1)
 
-    def edits(state: State) -> list[Edit]:
+    def cuts(state: State) -> Cuts:
         kept = {roots[unit]: widths[unit][form] for unit, form in state.items() if unit in roots}
-        return candidates.edits(candidates.removed(kept), [unit for unit in state if unit not in roots])
-
-    def cut(state: State) -> Model:
-        made = edits(state)
-        return model.with_(apply_edits(model.network, made), "prune", made)
+        return Cuts(candidates.removed(kept), [unit for unit in state if state[unit] and unit not in roots])
 
     def judge(state: State, below: float, worth_below: float) -> Judged | None:
-        smaller = cut(state)
+        smaller = candidates.cut(cuts(state))
         try:
             cost = quick(smaller)
             if cost >= below:
@@ -70,7 +65,7 @@ def search(model: Model, options: PruneOptions, context: Context, candidates: Ca
     walk = Search(forms, judge, told)
     while True:
         reached = walk.until(table_bound)
-        cost = exact(cut(walk.state)) if options.budget.measured else reached.cost
+        cost = exact(candidates.cut(cuts(walk.state))) if options.budget.measured else reached.cost
         if cost <= bound:
             break
         if reached.cost > table_bound:
@@ -81,7 +76,7 @@ def search(model: Model, options: PruneOptions, context: Context, candidates: Ca
         logger.info(
             "prune: %s: %s", unit, f"{widths[unit][0]} -> {widths[unit][form]}" if unit in widths else "removed"
         )
-    return edits(walk.state)
+    return cuts(walk.state)
 
 
 def _spread(widths: Sequence[int]) -> Sequence[int]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 
 from torch import Tensor
 
 from edgekit.data.samples import Samples
 from edgekit.errors import PassError
-from edgekit.nets.edits import Edit, apply_edits
 from edgekit.nets.model import Model
 from edgekit.nets.steps import on_samples
 from edgekit.passes.context import Context
@@ -24,7 +23,7 @@ from edgekit.passes.prune.autobot.rounds import each_alone, in_blocks
 from edgekit.passes.prune.autobot.tensors import GatedTensors
 from edgekit.passes.prune.autobot.threshold import choose_channels
 from edgekit.passes.prune.autobot.training import Aim, train_gates
-from edgekit.passes.prune.candidates import Candidates
+from edgekit.passes.prune.candidates import Candidates, Cuts
 from edgekit.passes.prune.cost import bound_of, exact_cost
 from edgekit.passes.prune.latency import LatencyTable, timed_layers
 from edgekit.passes.prune.ranking import out_of_reach
@@ -36,7 +35,7 @@ _WITHIN_A_BLOCK = 1e-3  # of a channel's own gate: it orders the channels of one
 _CLOSER = 0.97  # what the target is lowered by besides, where the whole network was measured above the bound
 
 
-def by_gates(model: Model, options: PruneOptions, context: Context, candidates: Candidates) -> Sequence[Edit]:
+def by_gates(model: Model, options: PruneOptions, context: Context, candidates: Candidates) -> Cuts:
     """The cuts of trained gates, within a budget of any quantity.
 
     Where widths are multiples, a second round trains one gate for each block of channels that go together. The
@@ -52,7 +51,7 @@ def by_gates(model: Model, options: PruneOptions, context: Context, candidates: 
     """
     assert options.budget is not None
     if not candidates.groups:
-        return []
+        return Cuts({})
     samples = _samples(options.autobot or AutobotOptions(), context)
     exact = exact_cost(options.budget, context)
     whole = exact(model)
@@ -63,10 +62,9 @@ def by_gates(model: Model, options: PruneOptions, context: Context, candidates: 
     logits = _train(model, candidates, cost, target, samples, options, context)
     while True:
         removed = choose_channels(logits, candidates.widths, cost, target)
-        edits = candidates.edits(removed)
-        reached = exact(model.with_(apply_edits(model.network, edits), "prune", edits))
+        reached = exact(candidates.cut(Cuts(removed)))
         if reached <= bound:
-            return edits
+            return Cuts(removed)
         gated = float(cost.total({group.root: group.width - len(removed[group.root]) for group in candidates.groups}))
         if gated > target:
             raise out_of_reach(options.budget, reached, whole)

@@ -207,3 +207,17 @@ def test_a_cell_with_states_is_a_layer_too():
         alone(nn.Linear(3, 5), torch.zeros(1, 3), torch.zeros(1, 3))
     model = alone(cell, torch.zeros(1, 3))
     assert [spec.shape for spec in model.outputs] == [(1, 5), (1, 5)]
+
+
+@pytest.mark.parametrize("method", ["search", "ranking"])
+def test_what_went_is_recorded_as_the_network_now_is(method, resnet, context):
+    told = []
+    options = PruneOptions(budget={"macs_ratio": 0.6}, method=method, samples=16, keep=("layer2.0.conv2",))
+    pruned = prune(resnet, options, replace(context, record=told.append))
+    (row,) = told
+    assert (row.method, row.budget_name, row.budget) == (method, "macs_ratio", 0.6)
+    assert {edit.layer for edit in pruned.edits if edit.kind == "replace"} == set(row.blocks)
+    for group in row.groups:
+        layer = pruned.network.get_submodule(group.name)
+        assert (len(layer.weight), len(resnet.network.get_submodule(group.name).weight)) == (group.after, group.before)
+    assert "option keep" in row.whole["layer2.0.conv2"] or "keep" in " ".join(row.whole.values())
