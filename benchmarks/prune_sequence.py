@@ -25,7 +25,6 @@ from rows import Interval, Results, describe_machine, describe_versions, write_j
 from surroundings import TARGET, context_of
 
 from edgekit.data.splits import LoadedData, load_splits
-from edgekit.errors import PassError
 from edgekit.formats.onnx.export import export_onnx
 from edgekit.nets.count import count_macs
 from edgekit.nets.load import build
@@ -41,12 +40,11 @@ from edgekit.schema.device import Device
 from edgekit.schema.distill import DistillOptions
 from edgekit.schema.load import load_calibration, load_recipe
 from edgekit.schema.profile import MeasureSettings
-from edgekit.schema.prune import PruneOptions
+from edgekit.schema.prune import PruneBudget, PruneOptions
 from edgekit.schema.recipe import Export
 
 HERE = Device(name="local", target=TARGET)
 _EXAMPLE = Path(__file__).parents[1] / "examples" / "pixel_mamba"
-_RATIO_STEPS = 8  # halvings of the share of channels until it is known closely enough
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "numpy")
 
 
@@ -144,23 +142,10 @@ def _data(setting: Setting, quick: bool) -> LoadedData:
 
 
 def _cut(model: Model, setting: Setting, context: Context) -> Model:
-    given: dict[str, Any] = {"keep": setting.keep, "importance": "taylor"}
-    try:
-        return prune(model, PruneOptions(budget={"macs_ratio": 1 / setting.times}, **given), context)
-    except PassError:
-        # the search knows no products that a cell writes by hand: the share of channels that does it is looked for
-        bound = count_macs(model) / setting.times
-        low, high, found = 0.0, 0.75, None
-        for _ in range(_RATIO_STEPS):
-            middle = (low + high) / 2
-            trial = prune(model, PruneOptions(channel_ratio=middle, **given), context)
-            if count_macs(trial) <= bound:
-                high, found = middle, trial
-            else:
-                low = middle
-        if found is None:
-            raise
-        return found
+    options = PruneOptions(
+        budget=PruneBudget(macs_ratio=1 / setting.times), keep=setting.keep, importance="taylor", blocks=False
+    )
+    return prune(model, options, context)
 
 
 def _time(setting: Setting, whole: Model, cut: Model, results: Results, *, quick: bool) -> None:
