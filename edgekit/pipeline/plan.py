@@ -199,7 +199,8 @@ def check_order(
                 quantised_at = one.index
                 if who != "model":
                     raise PassError("a teacher is not exported, so it is not quantised", at, "remove the step")
-                _check_judged(step, calibration, at, device)
+                _check_judged(step, calibration, at)
+            _check_timed(step, at, device)
             if _needs_training(step) and calibration is not None and calibration.calibration.train is None:
                 raise DataError(
                     f"{step.name!r} needs training samples, and {calibration.calibration.name!r} has no train split",
@@ -237,15 +238,18 @@ def _needs_training(step: Step) -> bool:
     return step.name in _LEARNS_FROM_SAMPLES or (step.options.get("method") == "autobot" and not elsewhere)
 
 
-def _check_judged(step: Step, calibration: LoadedCalibration | None, at: str, device: str | None) -> None:
-    """What a step measures to decide by must be there. Wrong options are for their own check to refuse."""
-    budget = step.options.get("budget")
+def _check_judged(step: Step, calibration: LoadedCalibration | None, at: str) -> None:
     if step.options.get("mode") == "auto" and calibration is not None and calibration.calibration.selection is None:
         raise DataError(
             f"mode auto judges by the selection split, and {calibration.calibration.name!r} has none",
             at,
             "name a calibration set with `selection:`, or set mode: fixed",
         )
+
+
+def _check_timed(step: Step, at: str, device: str | None) -> None:
+    """What a step measures to decide by must be there. Wrong options are for their own check to refuse."""
+    budget = step.options.get("budget")
     measured = [name for name in ("latency_ms", "latency_ratio") if isinstance(budget, dict) and budget.get(name)]
     if measured and device is None:
         counted = (

@@ -80,6 +80,25 @@ def test_a_budget_of_time_needs_a_device_that_is_measured_on(planned):
     assert planned("steps: [{quantize: {budget: {size_bytes: 9}}}]").steps[-1].options.budget.size_bytes == 9
 
 
+@pytest.mark.parametrize("budget", ["latency_ms: 2", "latency_ratio: 0.5"])
+def test_so_does_one_of_pruning(budget, planned):
+    steps = f"steps: [train, {{prune: {{budget: {{{budget}}}}}}}]"
+    assert planned(steps, "cpu-x86-64", device="local").steps[-1].options.budget.measured
+    with pytest.raises(PassError) as caught:
+        planned(steps, "cpu-x86-64")
+    assert budget.split(":")[0] in caught.value.what
+    assert "macs_ratio" in caught.value.fix
+
+
+def test_a_stored_search_is_of_the_device_that_it_asked(planned):
+    steps = "steps: [train, {prune: {budget: {macs_ratio: 0.5}}}]"
+    alone, there = (planned(steps, "cpu-x86-64", **given).steps[-1].key for given in ({}, {"device": "local"}))
+    assert alone.key != there.key
+    ranked = steps.replace("{budget", "{method: ranking, budget")
+    alone, there = (planned(ranked, "cpu-x86-64", **given).steps[-1].key for given in ({}, {"device": "local"}))
+    assert alone.key == there.key
+
+
 def test_a_teacher_is_not_quantised(planned):
     with pytest.raises(PassError) as caught:
         planned(TEACHER.replace("[train]", "[train, quantize]") + "steps: [distill]")
