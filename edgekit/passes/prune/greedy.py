@@ -53,7 +53,7 @@ class Search:
         """Cut until the cost is at most `bound`, or nothing is left to cut; then give back what the bound allows."""
         now = self._judged(self.state)
         while now.cost > bound:
-            found = self._cheapest(now)
+            found = self._cheapest(now, bound)
             if found is None:
                 return now
             unit, form, now = found
@@ -67,8 +67,11 @@ class Search:
         assert found is not None, "a state that was taken runs"
         return found
 
-    def _cheapest(self, now: Judged) -> tuple[str, int, Judged] | None:
-        """The step of least damage for what it saves. Prices of earlier rounds order the looks, and end them."""
+    def _cheapest(self, now: Judged, bound: float) -> tuple[str, int, Judged] | None:
+        """The step of least damage for what it saves, of which nothing below the bound counts.
+
+        Prices of earlier rounds order the looks, and end them.
+        """
         best: tuple[str, int, Judged] | None = None
         least = float("inf")
         waiting = [unit for unit in self.forms if self.state.get(unit, 0) < self.forms[unit]]
@@ -80,7 +83,8 @@ class Search:
                 self._prices[unit] = float("inf")
                 continue
             form, judged = found
-            self._prices[unit] = price = (judged.damage - now.damage) / (now.worth - judged.worth)
+            needed = min(1.0, (now.cost - bound) / (now.cost - judged.cost))
+            self._prices[unit] = price = (judged.damage - now.damage) / (needed * (now.worth - judged.worth))
             if price < least or (price == least and best is not None and judged.worth < best[2].worth):
                 least, best = price, (unit, form, judged)
         return best

@@ -35,11 +35,22 @@ def test_damage_is_the_least_of_all_states_where_steps_do_not_interact(bound):
 def test_the_cheapest_damage_for_what_is_saved_goes_first():
     walk = Search(FORMS, judge)
     walk.until(19)
-    assert [step[0] for step in walk.steps] == [
-        "b"
-    ]  # 0.5 for 5 saved, and both steps of c cost as much: the first told
-    walk.until(14)
-    assert {unit for unit, _, _ in walk.steps} == {"b", "c"}
+    assert walk.state == {"c": 1}  # 0.1 for what is needed, and b would be 0.5
+    walk = Search(FORMS, judge)
+    walk.until(15)
+    assert [step[0] for step in walk.steps] == ["b"]  # 0.1 for each that is saved, like c, and more of them
+
+
+def test_what_a_step_saves_beyond_the_bound_does_not_count_for_it():
+    saved, harm = {"small": 2.0, "big": 9.0}, {"small": 0.5, "big": 1.0}  # by what they save in all, big is cheaper
+
+    def look(state, below, worth_below):
+        cost = 10 - sum(saved[unit] for unit in state)
+        found = Judged(cost, cost, sum(harm[unit] for unit in state))
+        return found if found.cost < below else None
+
+    walk = Search(dict.fromkeys(saved, 1), look)
+    assert walk.until(8) == Judged(8.0, 8.0, 0.5)
 
 
 def test_what_nothing_can_meet_ends_with_all_cut():
