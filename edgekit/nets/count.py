@@ -34,12 +34,17 @@ def count_macs(model: Model) -> int:
         return _count_over_time(model)
     was_training, fast_path = model.network.training, torch.backends.mha.get_fastpath_enabled()
     counter = FlopCounterMode(display=False, custom_mapping=_OPERATIONS)
+    trained = [parameter for parameter in model.network.parameters() if parameter.requires_grad]
     try:
+        for parameter in trained:  # torch's counter follows gradients of what modules are given, such as a weight
+            parameter.requires_grad_(False)
         model.network.eval()
         torch.backends.mha.set_fastpath_enabled(False)  # one operator for all of attention, which nothing counts
         with counter, torch.no_grad():
             model.network(*model.example())
     finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
         model.network.train(was_training)
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return int(counter.get_total_flops()) // 2

@@ -81,3 +81,22 @@ class _Products(nn.Module):
 
     def forward(self, x):
         return (x @ x.transpose(1, 2)).softmax(-1) @ x
+
+
+def test_a_module_that_is_handed_a_weight_of_another_is_counted():
+    class Product(nn.Module):
+        def forward(self, x, weight):
+            return x @ weight
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.product = nn.Parameter(torch.ones(3, 5)), Product()
+
+        def forward(self, x):
+            return self.product(x, self.weight)
+
+    network = Network()
+    source = ModelSource(factory="tests:network", inputs=(InputSpec(name="x", shape=(1, 3)),))
+    assert count_macs(Model(network, source, ())) == 15
+    assert network.weight.requires_grad

@@ -163,7 +163,7 @@ def test_names_are_checked_before_anything_runs():
     with pytest.raises(ValidationError, match="a teacher's outputs"):
         DistillOptions(loss="own_losses:learnt")
     with pytest.raises(ValidationError, match="does not look at one"):
-        PruneOptions(budget={"macs_ratio": 0.5}, loss="mse")
+        PruneOptions(budget={"macs_ratio": 0.5}, method="ranking", loss="mse")
 
 
 def test_a_mistyped_loss_names_the_nearest_with_its_place():

@@ -42,5 +42,5 @@ def test_a_pass_is_run_from_the_table_that_is_given():
 
 def test_options_of_another_pass_are_refused():
     with pytest.raises(PassError) as error:
-        run_pass("count", Counted(1), PruneOptions(macs_ratio=0.5), None, TABLE)
+        run_pass("count", Counted(1), PruneOptions(channel_ratio=0.5), None, TABLE)
     assert "ReparamOptions" in error.value.what
